@@ -1,0 +1,256 @@
+"""What an operator wants: the facility file as frozen models.
+
+Every setting is described here once; the JSON Schema, the reference page and the error messages are made from
+these fields. Sizes are bytes after loading, durations seconds.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from boathouse.errors import InputError
+from boathouse.units import parse_bytes, parse_seconds
+
+
+def _size(value: object) -> int:
+    try:
+        return parse_bytes(value if isinstance(value, str | int | float) else str(value))
+    except InputError as error:
+        raise ValueError(f"{error.what}: expected {error.expected}") from error
+
+
+def _duration(value: object) -> float:
+    try:
+        return parse_seconds(value if isinstance(value, str | int | float) else str(value))
+    except InputError as error:
+        raise ValueError(f"{error.what}: expected {error.expected}") from error
+
+
+def _address(value: str) -> str:
+    ipaddress.ip_address(value)
+    return value
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith("/") or "//" in value or ".." in value.split("/"):
+        msg = "not a normalised absolute path"
+        raise ValueError(msg)
+    return value.rstrip("/") or "/"
+
+
+Size = Annotated[int, BeforeValidator(_size), Field(json_schema_extra={"type": ["integer", "string"]})]
+Duration = Annotated[float, BeforeValidator(_duration), Field(json_schema_extra={"type": ["number", "string"]})]
+Address = Annotated[str, AfterValidator(_address)]
+AbsolutePath = Annotated[str, AfterValidator(_absolute)]
+RseName = Annotated[str, Field(pattern=r"^[A-Z0-9]([A-Z0-9_\-]{0,253}[A-Z0-9])?$")]
+Label = Annotated[str, Field(pattern=r"^[A-Z0-9]([A-Z0-9\-]{0,62}[A-Z0-9])?$")]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_\-]{0,24}$")]
+ScopeName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,24}$")]
+SiteName = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9\-]{0,40}$")]
+Port = Annotated[int, Field(ge=1024, le=65535)]
+
+
+def scope_directories(scope: str) -> tuple[str, ...]:
+    """Directories below an RSE's prefix where a Rucio scope's files may lie, without slashes at their ends.
+
+    Rucio's path algorithm makes directories of the dots in names that begin with ``user`` or ``group``:
+    ``user.alice`` lies in ``user/alice``. Files with registered paths lie where they were put, by the scope's name.
+    """
+    folded = scope.replace(".", "/") if scope.startswith(("user", "group")) else scope
+    return (folded,) if folded == scope else (folded, scope)
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Protocol(StrEnum):
+    """An access protocol of a storage element, by its scheme in the catalogue."""
+
+    https = "https"
+    """HTTP over TLS with a bearer token (WebDAV verbs); what clients use."""
+    davs = "davs"
+    """The same endpoint as third-party copies and deletions see it."""
+    root = "root"
+    """The XRootD protocol, TLS required, bearer token by ``ztn``."""
+
+
+class Storage(_Model):
+    """A storage element: one RSE of the catalogue and the server behind it."""
+
+    qos: Label
+    """Quality-of-service label; becomes the RSE attribute ``QOS``."""
+    capacity: Size = 20_000_000_000
+    """What the RSE may hold, in bytes."""
+    deterministic: bool = True
+    """Whether a file's path follows from its name (algorithm ``hash``) or is registered with the file."""
+    volatile: bool = False
+    """Whether replicas may vanish without breaking a rule."""
+    prefix: AbsolutePath = "/lake"
+    """Directory under which the RSE keeps its files; the Rucio scope is the first directory below it."""
+    protocols: tuple[Protocol, ...] = (Protocol.https, Protocol.davs, Protocol.root)
+    """Protocols in order of priority, the first being preferred."""
+    attributes: dict[str, str] = {}
+    """Further RSE attributes, free for use in RSE expressions."""
+    address: Address | None = None
+    """Address to listen on; by default a loopback address of its own, 127.0.1.N."""
+    extra_config: str = ""
+    """Raw lines appended to the XRootD configuration (escape hatch)."""
+
+
+class CacheLevel(StrEnum):
+    """Where a cache stands between a reader and the lake."""
+
+    node = "node"
+    """On the machine that reads."""
+    site = "site"
+    """In front of the readers of one site."""
+    region = "region"
+    """In front of the caches of several sites."""
+
+
+class Cache(_Model):
+    """An XCache in front of storage elements."""
+
+    level: CacheLevel = CacheLevel.site
+    """Where it stands between readers and the lake."""
+    upstreams: tuple[RseName, ...] | Literal["lake"] = "lake"
+    """The RSEs that it caches; ``lake`` means every one."""
+    size: Size = 4_000_000_000
+    """Disk that it may fill, in bytes."""
+    block_size: Size = 524_288
+    """Size of a cached block, in bytes; a multiple of 4096."""
+    prefetch: Annotated[int, Field(ge=0, le=128)] = 0
+    """Blocks read ahead of a reader; 0 reads only what is asked for."""
+    memory: Size = 1_073_741_824
+    """Memory for blocks in flight, in bytes; XCache wants at least 1 GiB (reserved, not resident)."""
+    address: Address | None = None
+    """Address to listen on; by default a loopback address of its own, 127.0.1.N."""
+    extra_config: str = ""
+    """Raw lines appended to the XRootD configuration (escape hatch)."""
+
+
+class Site(_Model):
+    """A computing centre: its storage elements and caches."""
+
+    description: str = ""
+    """One line for people."""
+    storage: dict[RseName, Storage] = {}
+    """Storage elements by RSE name."""
+    caches: dict[RseName, Cache] = {}
+    """Caches by name."""
+
+
+class Group(_Model):
+    """A group of the VO; its name in tokens is ``/<vo>/<group>``."""
+
+    description: str = ""
+    """One line for people."""
+    embargoed: bool = False
+    """Whether the group's scopes may be read by its members only."""
+
+
+class User(_Model):
+    """A person with an account in the catalogue and a login at the issuer."""
+
+    name: str = ""
+    """Full name."""
+    email: str = ""
+    """Address for notifications."""
+    groups: tuple[Name, ...] = ()
+    """Groups that the user belongs to."""
+    admin: bool = False
+    """Whether the user may administer the lake."""
+
+
+class Scope(_Model):
+    """A Rucio scope: a name space of DIDs, which is also a directory on every storage element."""
+
+    group: Name
+    """The group whose members may write here."""
+    description: str = ""
+    """One line for people."""
+
+
+class Embedded(_Model):
+    """Settings of the services that Boathouse runs itself."""
+
+    address: Address = "127.0.0.1"
+    """Address on which issuer, catalogue and transfer service listen."""
+    issuer_port: Port | None = None
+    """Port of the token issuer; chosen once and kept if not given."""
+    catalogue_port: Port | None = None
+    """Port of the Rucio server; chosen once and kept if not given."""
+    transfers_port: Port | None = None
+    """Port of the transfer service; chosen once and kept if not given."""
+    token_lifetime: Duration = 3600.0
+    """Life of an access token, in seconds (WLCG profile 4.3.1: 15 min to 6 h)."""
+    certificate_lifetime: Duration = 90 * 86400.0
+    """Life of a server certificate, in seconds; renewed when a third of it is left."""
+    disk_reserve: Size = 1_000_000_000
+    """Free disk below which writers are stopped, in bytes."""
+    rucio_extra_config: str = ""
+    """Raw lines appended to ``rucio.cfg`` (escape hatch)."""
+    postgres_extra_config: str = ""
+    """Raw lines appended to ``postgresql.conf`` (escape hatch)."""
+
+
+class Facility(_Model):
+    """A whole facility: sites with storage and caches, people, groups and name spaces."""
+
+    version: Literal[1] = 1
+    """Version of this file's format."""
+    name: Name
+    """Short name of the facility."""
+    description: str = ""
+    """One line for people."""
+    vo: Name
+    """The virtual organisation; root of all group names."""
+    sites: Annotated[dict[SiteName, Site], Field(min_length=1)]
+    """Computing centres by name."""
+    groups: dict[Name, Group] = {}
+    """Groups of the VO by name."""
+    users: dict[Name, User] = {}
+    """People by login name."""
+    scopes: dict[ScopeName, Scope] = {}
+    """Shared Rucio scopes by name; every user also has ``user.<login>``."""
+    services: Embedded = Embedded()
+    """Settings of the embedded services."""
+
+    @property
+    def storage(self) -> dict[str, Storage]:
+        """All storage elements by RSE name, in file order."""
+        return {rse: element for site in self.sites.values() for rse, element in site.storage.items()}
+
+    @property
+    def caches(self) -> dict[str, Cache]:
+        """All caches by name, in file order."""
+        return {name: cache for site in self.sites.values() for name, cache in site.caches.items()}
+
+    def site_of(self, element: str) -> str:
+        """The site of a storage element or cache.
+
+        Raises:
+            KeyError: there is none of that name.
+        """
+        for name, site in self.sites.items():
+            if element in site.storage or element in site.caches:
+                return name
+        raise KeyError(element)
+
+    def upstreams_of(self, cache: str) -> tuple[str, ...]:
+        """RSE names behind a cache, in file order.
+
+        Raises:
+            KeyError: there is no cache of that name.
+        """
+        upstreams = self.caches[cache].upstreams
+        return tuple(self.storage) if upstreams == "lake" else upstreams
+
+    def group_path(self, group: str) -> str:
+        """A group's name in tokens (WLCG profile 2.2.2)."""
+        return f"/{self.vo}/{group}"

@@ -1,0 +1,81 @@
+"""Bytes, durations and adler32: the only parser and formatter of each."""
+
+from __future__ import annotations
+
+import re
+
+from boathouse.errors import InputError
+
+_BYTE_FACTORS = {"": 1, "B": 1} | {
+    prefix + suffix: base**power
+    for suffix, base in (("B", 1000), ("iB", 1024))
+    for power, prefix in enumerate(("k", "M", "G", "T", "P"), start=1)
+}
+_SECOND_FACTORS = {"": 1.0, "s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+
+
+def _parse(text: str | float, factors: dict[str, int] | dict[str, float], kind: str) -> float:
+    match = _QUANTITY.fullmatch(str(text))
+    factor = None
+    if match:
+        unit = match[2]
+        factor = factors.get(unit, factors.get(unit[:1].lower() + unit[1:]))
+    if match is None or factor is None:
+        names = ", ".join(name for name in factors if name)
+        raise InputError(f"not a {kind}", expected=f"a number and one of {names}", got=repr(text))
+    return float(match[1]) * factor
+
+
+def parse_bytes(text: str | float) -> int:
+    """Bytes from ``"20 GB"`` (decimal), ``"1 GiB"`` (binary) or a plain number.
+
+    Raises:
+        InputError: the text is not a size.
+    """
+    return int(_parse(text, _BYTE_FACTORS, "size"))
+
+
+def parse_seconds(text: str | float) -> float:
+    """Seconds from ``"90"``, ``"1.5 h"``, ``"2 d"``, ``"300 ms"``.
+
+    Raises:
+        InputError: the text is not a duration.
+    """
+    return _parse(text, _SECOND_FACTORS, "duration")
+
+
+def format_bytes(size_bytes: float) -> str:
+    """Bytes for people, decimal: ``1.3 GB``."""
+    for unit, factor in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= factor:
+            return f"{size_bytes / factor:.1f} {unit}"
+    return f"{size_bytes:.0f} B"
+
+
+def format_seconds(duration_s: float) -> str:
+    """A duration for people: ``420 ms``, ``12.3 s``, ``4 min 5 s``, ``3 h 2 min``."""
+    if duration_s < 1:
+        return f"{duration_s * 1000:.0f} ms"
+    if duration_s < 60:
+        return f"{duration_s:.1f} s"
+    minutes, seconds = divmod(round(duration_s), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def normalise_adler32(text: str) -> str:
+    """An adler32 as the catalogue keeps it: eight lower-case hex digits, leading zeros kept.
+
+    Storage families differ in whether they drop leading zeros (rucio/rucio#4127): compare only what
+    went through here.
+
+    Raises:
+        InputError: the text is not a 32-bit hexadecimal number.
+    """
+    digits = text.strip().lower().removeprefix("0x")
+    if not re.fullmatch(r"[0-9a-f]{1,8}", digits):
+        raise InputError("not an adler32 checksum", expected="1 to 8 hexadecimal digits", got=repr(text))
+    return digits.zfill(8)
