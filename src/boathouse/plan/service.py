@@ -1,0 +1,133 @@
+"""The contract of a service driver: what one kind of real service adds to the plan."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from boathouse.facility.model import Facility
+from boathouse.plan.model import (
+    CacheEndpoint,
+    Certificate,
+    Layout,
+    PortRequest,
+    Secret,
+    StorageEndpoint,
+    Unit,
+)
+
+
+@dataclass(frozen=True)
+class Programs:
+    """Where the installed programs are; written by the installer, read by the runner, handed to the drivers."""
+
+    python: Path
+    """Interpreter of the environment that holds Boathouse itself and its own daemons."""
+    rucio_python: Path
+    """Interpreter of the environment that holds the Rucio server."""
+    rucio_client_bin: Path
+    """``bin`` directory of the stock Rucio client's environment."""
+    postgres_bin: Path
+    """Directory of ``postgres``, ``initdb``, ``pg_ctl``, ``psql``."""
+    xrootd_bin: Path
+    """Directory of ``xrootd``, ``xrdfs``, ``xrdcp``: programs or launchers of a private tree."""
+    xrootd_version: str
+    """Version of that server, e.g. ``6.2.0``."""
+    python_build: str = ""
+    """Digest of what the environment of ``python`` was made from; a unit started from another build must restart."""
+    rucio_build: str = ""
+    """The same of ``rucio_python``."""
+
+    def build_of(self, program: str) -> str:
+        """What stands for the content of a program whose path stays the same from build to build."""
+        return {
+            str(self.python): self.python_build,
+            str(self.rucio_python): self.rucio_build,
+            str(self.xrootd_bin / "xrootd"): self.xrootd_version,
+        }.get(program, "")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a driver may look at. Everything is decided before: ports are chosen, paths are laid out."""
+
+    facility: Facility
+    layout: Layout
+    programs: Programs
+    ports: Mapping[str, int]
+    """Port by the key of its :class:`~boathouse.plan.model.PortRequest`."""
+    addresses: Mapping[str, str]
+    """Address by the same key."""
+
+    def url(self, key: str, scheme: str = "https") -> str:
+        """``scheme://address:port`` of a requested port, without a path."""
+        return f"{scheme}://{self.addresses[key]}:{self.ports[key]}"
+
+    @property
+    def issuer(self) -> str:
+        """The issuer URL: scheme, host and port only, since clients disagree on how to join a path to it."""
+        return f"https://localhost:{self.ports['tokens']}"
+
+    @property
+    def catalogue(self) -> str:
+        """URL of the Rucio server, by the name that its certificate has."""
+        return f"https://localhost:{self.ports['rucio']}"
+
+    def config(self, unit: str, name: str) -> Path:
+        """Path of a unit's configuration file."""
+        return self.layout.config / unit / name
+
+    def data(self, unit: str) -> Path:
+        """Directory of a unit's lasting data."""
+        return self.layout.data / unit
+
+    def run(self, unit: str) -> Path:
+        """Directory of a unit's sockets and other passing files."""
+        return self.layout.run / unit
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What a driver adds to the plan."""
+
+    units: tuple[Unit, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+    storage: tuple[StorageEndpoint, ...] = ()
+    caches: tuple[CacheEndpoint, ...] = ()
+
+
+class Service(ABC):
+    """One kind of real service. Drivers are pure: the same facility gives the same contribution, nothing is run.
+
+    A driver never reads the environment, a file or the clock. Both methods may be called any number of times, in
+    any order; :meth:`ports` is called first, so that every driver can refer to any port by its key.
+    """
+
+    name: ClassVar[str]
+    """Name of the service; prefix of its units' names where it has several."""
+
+    @abstractmethod
+    def ports(self, facility: Facility) -> tuple[PortRequest, ...]:
+        """Ports that the service listens on.
+
+        Returns:
+            One request a port, with keys unique in the facility; empty if it listens on none.
+
+        Raises:
+            Nothing: a facility that was loaded is valid.
+        """
+
+    @abstractmethod
+    def plan(self, context: Context) -> Contribution:
+        """Units with their files and tasks, and the secrets and certificates that these refer to.
+
+        Returns:
+            The contribution; units may need units of other services by name.
+
+        Raises:
+            HostError: a program in ``context.programs`` is unfit for this facility.
+        """

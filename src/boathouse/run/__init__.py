@@ -1,0 +1,3 @@
+"""Making the plan true."""
+
+from __future__ import annotations

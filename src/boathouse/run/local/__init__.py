@@ -1,0 +1,3 @@
+"""The runner of one machine."""
+
+from __future__ import annotations

@@ -1,0 +1,70 @@
+"""The keeper: keys for storage, tokens for caches, certificates, disk (see :mod:`boathouse.run.local.keeper`)."""
+
+from __future__ import annotations
+
+import json
+from typing import ClassVar
+
+from boathouse.facility.model import Facility
+from boathouse.plan.model import File, PortRequest, Probe, ProbeKind, Unit
+from boathouse.plan.service import Context, Contribution, Service
+from boathouse.services import rucio, tokens, transfers, xcache, xrootd
+
+
+class Keeper(Service):
+    """One process that serves nobody and keeps the others supplied."""
+
+    name: ClassVar[str] = "keeper"
+
+    def ports(self, facility: Facility) -> tuple[PortRequest, ...]:
+        """None."""
+        del facility
+        return ()
+
+    def plan(self, context: Context) -> Contribution:
+        """One unit, ready once storage has the issuer's keys and caches have their tokens."""
+        facility = context.facility
+        report = context.run(self.name) / "report.json"
+        storage_units = [name(rse) for rse in facility.storage for name in (xrootd.unit_name, xrootd.copy_unit_name)]
+        cache_units = [xcache.unit_name(cache) for cache in facility.caches]
+        settings = {
+            "state": str(context.layout.root),
+            "report": str(report),
+            "issuer": context.issuer,
+            "jwks": str(tokens.jwks_file(context)),
+            "ca": str(context.layout.ca_bundle),
+            "key_caches": [str(xrootd.key_cache_directory(context, unit)) for unit in (*storage_units, *cache_units)],
+            "tokens": [
+                {
+                    "path": str(xcache.token_file(context, cache)),
+                    "client_id": "cache",
+                    "secret": str(context.layout.secret("client-cache")),
+                    "audience": " ".join(xcache.upstream_audiences(context, cache)),
+                    "scope": "storage.read:/",
+                }
+                for cache in facility.caches
+            ],
+            "disk_reserve_bytes": facility.services.disk_reserve,
+            "writers": [rucio.DAEMONS, transfers.Transfers.name],
+        }
+        config = File(context.config(self.name, "keeper.json"), json.dumps(settings, indent=2))
+        unit = Unit(
+            name=self.name,
+            title="keeper of keys, tokens, certificates and disk",
+            command=(
+                str(context.programs.python),
+                "-m",
+                "boathouse.run.local.keeper",
+                "--config",
+                str(config.path),
+            ),
+            probe=Probe(ProbeKind.report, target=str(report), timeout_s=30),
+            needs=("tokens",),
+            directories=(
+                context.run(self.name),
+                *(context.run(unit) for unit in (*storage_units, *cache_units)),
+                *(xrootd.key_cache_directory(context, unit) for unit in (*storage_units, *cache_units)),
+            ),
+            files=(config,),
+        )
+        return Contribution(units=(unit,))

@@ -1,0 +1,317 @@
+"""Rucio: the catalogue's server and its daemons, run by the site package in an environment of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any, ClassVar
+
+from boathouse.facility.model import Facility, Protocol, Storage
+from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, Secret, SecretKind, Task, Unit
+from boathouse.plan.service import Context, Contribution, Service
+from boathouse.services.postgres import database_url
+
+DAEMONS = "rucio-daemons"
+"""Unit of the daemons."""
+
+_SITE_PACKAGE = "boathouse_rucio_site"
+_WORKERS = 2
+_LAST = 9
+"""Priority of an entry that no client shall choose."""
+
+_RUCIO_CFG = """\
+[common]
+logdir = {logs}
+loglevel = INFO
+logformat = %(asctime)s %(levelname)s %(message)s
+mailtemplatedir = {mail_templates}
+
+[database]
+default = {database}
+pool_size = 10
+max_overflow = 20
+pool_recycle = 3600
+pool_reset_on_return = rollback
+echo = 0
+
+[policy]
+package = {package}
+permission = generic
+schema = generic
+lfn2pfn_algorithm_default = hash
+support = the operators of this facility
+support_rucio = the operators of this facility
+
+[webui]
+usercert =
+
+[cache]
+# Caches are in the process; nothing listens here.
+url = 127.0.0.1:9
+
+[monitor]
+enable_metrics = False
+
+[oidc]
+idpsecrets = {idpsecrets}
+admin_issuer = facility
+expected_audience = rucio
+expected_scope = openid profile
+
+[conveyor]
+scheme = davs
+transfertool = boathouse
+poller_oidc_support = True
+use_deterministic_id = False
+
+[transfers]
+# Every pair of storage elements has a direct way.
+multihop_rse_expression =
+
+[hermes]
+# No broker listens: events would pile up in the database.
+services_list = email
+
+[necromancer]
+cache_time = 1
+
+[repairer]
+updated_at_delta = 60
+
+[boathouse]
+address = {address}
+port = {port}
+certificate = {certificate}
+key = {key}
+workers = {workers}
+threads = 16
+lake = {lake}
+report = {report}
+bulk_multi_source = True
+"""
+
+_Operations = tuple[str, ...]
+_IMPLEMENTATIONS: Mapping[Protocol, tuple[str, _Operations, _Operations]] = {
+    Protocol.https: ("rucio.rse.protocols.webdav.Default", ("read", "write", "delete"), ()),
+    Protocol.davs: (f"{_SITE_PACKAGE}.davs.Default", ("delete",), ("third_party_copy_read", "third_party_copy_write")),
+    Protocol.root: ("rucio.rse.protocols.xrootd.Default", ("read",), ()),
+}
+"""Rucio's implementation of each protocol, what it does in LAN and WAN, and what it does between RSEs."""
+
+
+_PORTS: Mapping[Protocol, str] = {
+    Protocol.https: "{rse}.https",
+    # Copies and deletions go through the door that is for services only.
+    Protocol.davs: "{rse}.copy.https",
+    Protocol.root: "{rse}.root",
+}
+"""Key of the port behind each protocol."""
+
+
+class Rucio(Service):
+    """The catalogue: one server, one process of daemons, one database."""
+
+    name: ClassVar[str] = "rucio"
+
+    def ports(self, facility: Facility) -> tuple[PortRequest, ...]:
+        """The server's port."""
+        return (PortRequest(self.name, facility.services.address, facility.services.catalogue_port),)
+
+    def plan(self, context: Context) -> Contribution:
+        """Server and daemons with their configuration; before the server starts, database and lake are made ready."""
+        lake = File(_lake(context), json.dumps(lake_description(context), indent=1))
+        environment = {
+            "REQUESTS_CA_BUNDLE": str(context.layout.ca_bundle),
+            "SSL_CERT_FILE": str(context.layout.ca_bundle),
+            # Rucio's dependencies would else write their caches wherever HOME is.
+            "XDG_CACHE_HOME": str(context.run(self.name) / "cache"),
+        }
+        server = Unit(
+            name=self.name,
+            title="Rucio server, the catalogue",
+            command=_command(context, self.name, "server"),
+            probe=Probe(ProbeKind.https, target=f"{context.catalogue}/ping", timeout_s=60),
+            env=environment,
+            needs=("postgres", "tokens"),
+            directories=(context.run(self.name), context.run(self.name) / "cache"),
+            files=(*_files(context, self.name), lake),
+            prepare=(Task("make-catalogue", _command(context, self.name, "bootstrap"), env=environment),),
+            url=context.catalogue,
+        )
+        daemons = Unit(
+            name=DAEMONS,
+            title="Rucio daemons: rules, transfers, deletion",
+            command=_command(context, DAEMONS, "daemons"),
+            probe=Probe(ProbeKind.report, target=str(_report(context)), timeout_s=60),
+            env=environment,
+            # They wait for the database to be made and keep work for a transfer service that is not there yet, so
+            # they need neither: their start is a good part of the facility's.
+            needs=("postgres", "tokens"),
+            directories=(context.run(DAEMONS),),
+            # Their own copies, for both units are prepared at once.
+            files=_files(context, DAEMONS),
+        )
+        return Contribution(
+            units=(server, daemons),
+            secrets=(
+                Secret("client-rucio"),
+                Secret("client-rucio-admin"),
+                *(Secret(f"sub-{login}", SecretKind.uuid) for login in context.facility.users),
+            ),
+            certificates=(Certificate(self.name, addresses=(context.addresses[self.name],), dns=("localhost",)),),
+        )
+
+
+def _lake(context: Context) -> Path:
+    return context.config("rucio", "lake.json")
+
+
+def _command(context: Context, unit: str, module: str) -> tuple[str, ...]:
+    config = context.config(unit, "rucio.cfg")
+    return (str(context.programs.rucio_python), "-m", f"{_SITE_PACKAGE}.{module}", "--config", str(config))
+
+
+def _report(context: Context) -> Path:
+    return context.run(DAEMONS) / "report.json"
+
+
+def _files(context: Context, unit: str) -> tuple[File, ...]:
+    idpsecrets = context.config(unit, "idpsecrets.json")
+    settings = _RUCIO_CFG.format(
+        logs=context.layout.logs,
+        # Where the wheel of Rucio puts them.
+        mail_templates=context.programs.rucio_python.parent.parent / "rucio" / "etc" / "mail_templates",
+        database=database_url(context, "rucio"),
+        package=_SITE_PACKAGE,
+        idpsecrets=idpsecrets,
+        address=context.addresses["rucio"],
+        port=context.ports["rucio"],
+        certificate=context.layout.certificate("rucio"),
+        key=context.layout.key("rucio"),
+        workers=_WORKERS,
+        lake=_lake(context),
+        report=_report(context),
+    )
+    return (
+        File(
+            context.config(unit, "rucio.cfg"),
+            # Rucio reads a single per cent sign as the beginning of a reference.
+            settings.replace("%(", "%%(") + context.facility.services.rucio_extra_config,
+        ),
+        File(idpsecrets, json.dumps(_identity_providers(context), indent=2)),
+    )
+
+
+def _identity_providers(context: Context) -> dict[str, Any]:
+    """``idpsecrets.json``; Rucio insists on a block for SCIM."""
+    return {
+        "facility": {
+            "issuer": context.issuer,
+            "client_id": "rucio",
+            "client_secret": "${secret:client-rucio}",
+            "redirect_uris": [f"{context.catalogue}/auth/oidc_code", f"{context.catalogue}/auth/oidc_token"],
+            "SCIM": {
+                "client_id": "rucio-admin",
+                "client_secret": "${secret:client-rucio-admin}",
+                "grant_type": "client_credentials",
+            },
+        }
+    }
+
+
+def lake_description(context: Context) -> dict[str, Any]:
+    """``lake.json``: accounts, scopes, RSEs, distances and limits, as :mod:`boathouse_rucio_site.lake` reads them."""
+    facility = context.facility
+    everybody = ("root", *facility.users)
+    rses = tuple(facility.storage)
+    return {
+        "version": 1,
+        "accounts": _accounts(context),
+        "scopes": {
+            **{name: scope.group for name, scope in facility.scopes.items()},
+            **{f"user.{login}": login for login in facility.users},
+        },
+        "rses": {rse: _rse(context, rse, element) for rse, element in facility.storage.items()},
+        "distances": {source: {target: 1 for target in rses if target != source} for source in rses},
+        # null is infinity; quotas come with accounting.
+        "account_limits": {account: dict.fromkeys(rses) for account in everybody},
+    }
+
+
+def _accounts(context: Context) -> dict[str, Any]:
+    facility = context.facility
+    accounts: dict[str, Any] = {
+        # The operator's client acts as root, for audits and checks.
+        "root": {
+            "type": "SERVICE",
+            "email": "",
+            "identities": [f"SUB=operator, ISS={context.issuer}"],
+            "attributes": {},
+        }
+    }
+    for name, group in facility.groups.items():
+        attributes = {"embargoed": "True"} if group.embargoed else {}
+        accounts[name] = {"type": "GROUP", "email": "", "identities": [], "attributes": attributes}
+    for login, user in facility.users.items():
+        attributes = {f"group-{group}": "member" for group in user.groups}
+        if user.admin:
+            attributes["admin"] = "True"
+        accounts[login] = {
+            "type": "USER",
+            "email": user.email,
+            "identities": [f"SUB=${{secret:sub-{login}}}, ISS={context.issuer}"],
+            "attributes": attributes,
+        }
+    return accounts
+
+
+def _rse(context: Context, rse: str, element: Storage) -> dict[str, Any]:
+    attributes: dict[str, str | bool] = {
+        **element.attributes,
+        "QOS": element.qos,
+        "site": context.facility.site_of(rse),
+        "fts": context.url("transfers"),
+        "oidc_support": True,
+        "verify_checksum": True,
+        "supported_checksums": "adler32",
+        "greedyDeletion": True,
+    }
+    if not element.deterministic:
+        # New replicas on it lie where they would on a deterministic one.
+        attributes["naming_convention"] = "boathouse"
+    return {
+        "deterministic": element.deterministic,
+        "volatile": element.volatile,
+        "attributes": attributes,
+        "limits": {"MaxSpaceAvailable": element.capacity},
+        "protocols": _protocols(context, rse, element),
+    }
+
+
+def _protocols(context: Context, rse: str, element: Storage) -> list[dict[str, Any]]:
+    """Entries in order of preference: of those that offer an operation, the first has priority 1, and so on."""
+    priorities = {operation: count(1) for operation in ("read", "write", "delete")}
+    entries = []
+    for protocol in element.protocols:
+        implementation, local, third_party = _IMPLEMENTATIONS[protocol]
+        key = _PORTS[protocol].format(rse=rse)
+        access = {operation: next(priorities[operation]) for operation in local}
+        third = dict.fromkeys(third_party, 1)
+        if protocol is Protocol.davs and not element.deterministic:
+            # The finisher takes the path of a new replica from the URL, with the protocol that writes it.
+            third["write"] = _LAST
+        entries.append(
+            {
+                "scheme": protocol.value,
+                "hostname": context.addresses[key],
+                "port": context.ports[key],
+                "prefix": element.prefix.rstrip("/") + "/",
+                "impl": implementation,
+                # XRootD refuses to delete a directory with content, so trying to is safe.
+                "extended_attributes": {"remove_empty_directories": True} if protocol is Protocol.davs else None,
+                "domains": {"lan": access, "wan": {**access, **third}},
+            }
+        )
+    return entries

@@ -1,0 +1,206 @@
+"""The token issuer: people, groups, clients and policies of the facility file, as its seed wants them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from boathouse.facility.model import Facility, scope_directories
+from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, Secret, SecretKind, Unit
+from boathouse.plan.service import Context, Contribution, Service
+from boathouse.services.postgres import database_url
+
+CONFIDENTIAL_CLIENTS = ("rucio", "rucio-admin", "transfers", "cache", "operator")
+"""Clients with a secret, which is in ``secrets/client-<name>``."""
+
+_IDENTITY = ("openid", "profile", "email", "offline_access", "wlcg", "wlcg.groups")
+_ANYWHERE = ("storage.read:/", "storage.create:/", "storage.modify:/")
+_JOBS = ("compute.read", "compute.create", "compute.modify", "compute.cancel")
+_WRITERS = ("storage.read", "storage.create", "storage.modify", "storage.stage")
+_OWNERS = ("storage.read", "storage.create", "storage.modify")
+_READERS = ("storage.read",)
+_ALL = ("storage.read", "storage.create", "storage.modify", "storage.stage", "storage.poll")
+
+
+class TokenIssuer(Service):
+    """The issuer that the whole lake trusts."""
+
+    name: ClassVar[str] = "tokens"
+
+    def ports(self, facility: Facility) -> tuple[PortRequest, ...]:
+        """The issuer's port."""
+        return (PortRequest(self.name, facility.services.address, facility.services.issuer_port),)
+
+    def plan(self, context: Context) -> Contribution:
+        """One unit with its settings and its seed."""
+        settings = File(context.config(self.name, "settings.json"), json.dumps(_settings(context), indent=2))
+        seed = File(_seed_path(context), json.dumps(seed_of(context), indent=1))
+        unit = Unit(
+            name=self.name,
+            title="token issuer",
+            command=(str(context.programs.python), "-m", "boathouse.apps.tokens", "--config", str(settings.path)),
+            probe=Probe(ProbeKind.https, target=f"{context.issuer}/health"),
+            needs=("postgres",),
+            directories=(context.data(self.name), _keys(context)),
+            files=(settings, seed),
+            url=context.issuer,
+        )
+        users = context.facility.users
+        return Contribution(
+            units=(unit,),
+            secrets=(
+                Secret("postgres-tokens"),
+                *(Secret(f"client-{client}") for client in CONFIDENTIAL_CLIENTS),
+                *(Secret(f"sub-{login}", SecretKind.uuid) for login in users),
+                *(Secret(f"password-{login}", SecretKind.phrase) for login in users),
+            ),
+            certificates=(Certificate(self.name, addresses=(context.addresses[self.name],), dns=("localhost",)),),
+        )
+
+
+def jwks_file(context: Context) -> Path:
+    """The issuer's public keys as a file, for seeding the key caches of storage servers."""
+    return _keys(context) / "jwks.json"
+
+
+def _keys(context: Context) -> Path:
+    return context.data(TokenIssuer.name) / "keys"
+
+
+def _seed_path(context: Context) -> Path:
+    return context.config(TokenIssuer.name, "seed.json")
+
+
+def _settings(context: Context) -> dict[str, Any]:
+    return {
+        "issuer": context.issuer,
+        "title": context.facility.description or context.facility.name,
+        "listen_address": context.addresses[TokenIssuer.name],
+        "port": context.ports[TokenIssuer.name],
+        "certificate": str(context.layout.certificate(TokenIssuer.name)),
+        "key": str(context.layout.key(TokenIssuer.name)),
+        "database_url": database_url(context, "tokens"),
+        "keys_dir": str(_keys(context)),
+        "seed": str(_seed_path(context)),
+        "token_lifetime_s": int(context.facility.services.token_lifetime),
+    }
+
+
+def seed_of(context: Context) -> dict[str, Any]:
+    """Groups, people, clients and policies, with placeholders for what is secret."""
+    facility = context.facility
+    root = f"/{facility.vo}"
+    return {
+        "groups": [
+            {"name": root, "description": f"everybody in {facility.vo}"},
+            *(
+                {"name": facility.group_path(name), "description": group.description}
+                for name, group in facility.groups.items()
+            ),
+        ],
+        "users": [
+            {
+                "login": login,
+                "sub": f"${{secret:sub-{login}}}",
+                "password": f"${{secret:password-{login}}}",
+                "name": user.name,
+                "email": user.email,
+                "groups": [root, *map(facility.group_path, user.groups)],
+                "admin": user.admin,
+            }
+            for login, user in facility.users.items()
+        ],
+        "clients": _clients(context),
+        "policies": _policies(facility),
+    }
+
+
+def _clients(context: Context) -> list[dict[str, Any]]:
+    return [
+        {
+            "client_id": "boathouse",
+            "name": "Boathouse on your computer",
+            "grants": ["device_code", "refresh_token"],
+            "scopes": [*_IDENTITY, "fts", *_ANYWHERE, "storage.stage:/", *_JOBS],
+            "audiences": _for_people(context),
+        },
+        _confidential(
+            "rucio",
+            "the catalogue (Rucio)",
+            # No authorization code: whoever starts Rucio's browser login chooses account, scope and audience, and
+            # whoever polls gets the token, so that one link opened by somebody else would hand over theirs.
+            grants=["client_credentials", "token_exchange"],
+            scopes=[*_IDENTITY, "fts", *_ANYWHERE],
+            exchange_from=["boathouse"],
+        ),
+        _confidential("rucio-admin", "the catalogue's list of people", scopes=["scim:read"]),
+        _confidential(
+            "transfers",
+            "the transfer service",
+            grants=["client_credentials", "token_exchange"],
+            scopes=["openid", "offline_access", *_ANYWHERE, "storage.stage:/"],
+            # Tokens of queued transfers are renewed by exchange: those that Rucio, people and operators submit with.
+            exchange_from=["rucio", "boathouse", "operator"],
+        ),
+        _confidential(
+            "cache",
+            "the caches",
+            scopes=["storage.read:/"],
+            audiences=_unique(context.addresses[f"{rse}.https"] for rse in context.facility.storage),
+        ),
+        _confidential("operator", "the operator's audit", scopes=["openid", "profile", "fts", *_ANYWHERE]),
+    ]
+
+
+def _for_people(context: Context) -> list[str]:
+    """Audiences of people's tokens: what people speak with themselves.
+
+    The doors for third-party copies are not among them: XRootD's COPY does not refuse paths with dot segments, so
+    only services, which check the paths, get tokens for them.
+    """
+    doors = (context.addresses[f"{name}.https"] for name in (*context.facility.storage, *context.facility.caches))
+    return _unique(["rucio", context.addresses["transfers"], *doors, context.issuer])
+
+
+def _unique(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _confidential(client: str, name: str, *, scopes: list[str], **more: list[str]) -> dict[str, Any]:
+    return {
+        "client_id": client,
+        "name": name,
+        "secret": f"${{secret:client-{client}}}",
+        "grants": ["client_credentials"],
+        "scopes": scopes,
+        **more,
+    }
+
+
+def _policies(facility: Facility) -> list[dict[str, Any]]:
+    """A Rucio scope is a directory below each prefix: what holds for the scope holds for these paths."""
+    prefixes = sorted({element.prefix.rstrip("/") for element in facility.storage.values()}) or ["/lake"]
+
+    def paths(scope: str) -> list[str]:
+        return [f"{prefix}/{directory}" for prefix in prefixes for directory in scope_directories(scope)]
+
+    policies: list[dict[str, Any]] = []
+    for scope, owner in facility.scopes.items():
+        policies.append(_permit(_WRITERS, paths(scope), group=facility.group_path(owner.group)))
+        if facility.groups[owner.group].embargoed:
+            # Nobody else may by default either; this holds when somebody later permits a wider path to everybody.
+            policies.append({"effect": "DENY", "scopes": _below(_ALL, paths(scope)), "description": "embargo"})
+        else:
+            policies.append(_permit(_READERS, paths(scope), group=f"/{facility.vo}"))
+    own = (_permit(_OWNERS, paths(f"user.{login}"), account=login) for login in facility.users)
+    return [*policies, *own]
+
+
+def _permit(capabilities: Iterable[str], paths: list[str], **whom: str) -> dict[str, Any]:
+    return {"effect": "PERMIT", "scopes": _below(capabilities, paths), **whom}
+
+
+def _below(capabilities: Iterable[str], paths: list[str]) -> list[str]:
+    return [f"{capability}:{path}" for path in paths for capability in capabilities]

@@ -1,0 +1,67 @@
+"""The transfer service: FTS3's REST interface, third-party copies between storage elements underneath."""
+
+from __future__ import annotations
+
+import json
+from typing import ClassVar
+
+from boathouse.facility.model import Facility
+from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, Secret, Unit
+from boathouse.plan.service import Context, Contribution, Service
+from boathouse.services.postgres import database_url
+
+ADDRESS = "127.0.0.2"
+"""An address of its own: Rucio asks for tokens whose audience is the host of the transfer service's URL."""
+
+_STORE_KEY = "transfers-store-key"
+
+
+class Transfers(Service):
+    """The service that Rucio's conveyor hands its transfers to."""
+
+    name: ClassVar[str] = "transfers"
+
+    def ports(self, facility: Facility) -> tuple[PortRequest, ...]:
+        """The service's port."""
+        return (PortRequest(self.name, ADDRESS, facility.services.transfers_port),)
+
+    def plan(self, context: Context) -> Contribution:
+        """One unit with its settings."""
+        address = context.addresses[self.name]
+        settings = {
+            "listen_address": address,
+            "port": context.ports[self.name],
+            "certificate": str(context.layout.certificate(self.name)),
+            "key": str(context.layout.key(self.name)),
+            "database_url": database_url(context, self.name),
+            "issuer": context.issuer,
+            "ca_file": str(context.layout.ca_bundle),
+            "audience": address,
+            "vo": context.facility.vo,
+            "client_id": self.name,
+            "client_secret": "${secret:client-transfers}",
+            "store_key": f"${{secret:{_STORE_KEY}}}",
+            "operators": ["operator"],
+        }
+        config = File(context.config(self.name, "settings.json"), json.dumps(settings, indent=2))
+        unit = Unit(
+            name=self.name,
+            title="transfer service (FTS3 REST, third-party copies)",
+            command=(
+                str(context.programs.python),
+                "-m",
+                "boathouse.apps.transfers",
+                "--config",
+                str(config.path),
+            ),
+            probe=Probe(ProbeKind.https, target=context.url(self.name) + "/health"),
+            needs=("postgres", "tokens"),
+            files=(config,),
+            stop_timeout_s=12,
+            url=context.url(self.name),
+        )
+        return Contribution(
+            units=(unit,),
+            secrets=(Secret("postgres-transfers"), Secret("client-transfers"), Secret(_STORE_KEY)),
+            certificates=(Certificate(self.name, addresses=(address,)),),
+        )

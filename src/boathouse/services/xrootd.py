@@ -1,0 +1,291 @@
+"""XRootD: one server a storage element, with TLS and WLCG tokens only.
+
+A token decides by audience (the element's address) and by path scope; nobody is mapped to anybody. Each element
+listens on two ports of its own loopback address: ``root`` for the XRootD protocol and ``https`` for WebDAV. A port that
+did both would also take plain HTTP.
+
+Beside each stands its copy door: a second server over the same files with an address, and so an audience, of its own,
+for third-party copies and the catalogue's deletions. The issuer gives tokens for it to services only.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from boathouse.errors import HostError
+from boathouse.facility.model import Facility, Storage
+from boathouse.plan.addresses import addresses, copy_addresses
+from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, StorageEndpoint, Unit
+from boathouse.plan.service import Context, Contribution, Service
+
+OLDEST_VERSION = (5, 9, 3)
+"""Before it, a scope for ``/atlas`` opened ``/atlasX``, and a token outlived its end by a minute."""
+
+HEALTH_PATH = "/static/health"
+"""Answers without a token, on the https port."""
+
+# Every xrootd of a facility has these lines: where its state is, TLS, and tokens as the only way in.
+_COMMON = """\
+all.sitename {site}
+all.adminpath {run}
+all.pidpath {run}
+# Address look-ups would ask the network's name server for every client.
+xrd.network nodnr
+xrd.port {root_port}
+xrd.tls {certificate} {key}
+# People and services show tokens, never certificates.
+xrd.tlsca noverify
+xrootd.seclib libXrdSec.so
+sec.protocol ztn
+sec.protbind * only ztn
+xrootd.tls all
+ofs.authorize 1
+ofs.authlib libXrdAccSciTokens.so config={scitokens}
+xrd.protocol tls XrdHttp:{https_port} libXrdHttp.so
+http.header2cgi Authorization authz
+http.staticpreload {health_path} {health}
+"""
+
+_STORAGE = """\
+all.export {prefix}
+oss.localroot {data}
+# With it on, a token that may create but not delete would delete: a refused PUT removes the file that is there.
+ofs.persist off
+# Fewer jobs at a time, and a busy server answers HEAD with 400 instead of a checksum.
+xrootd.chksum max 32 adler32 crc32c
+# Without it 6.2.0 answers a GET over TLS in whole blocks of 64 KiB: beyond the end that it announced, with whatever
+# its buffer held before, and the next answer on the connection is lost.
+xrootd.async nosf
+"""
+
+# What the copy door adds. XRootD 6.2.0 takes dot segments in the path of a COPY literally: a scope for one directory
+# would open every other. So people do not come here: only services whose paths are checked get tokens for this address.
+_COPY = """\
+http.exthandler xrdtpc libXrdHttpTPC.so
+# Without a file of its own every copy would load all of the host's authorities: four times the work of a small copy.
+# Those of the directory XRDTPC_CADIR are looked up by name when they are needed.
+http.cafile {ca}
+tpc.trace error warning
+tpc.timeout 60 120
+# Elements of one machine copy from each other over loopback, which is refused by default.
+tpc.allow local
+"""
+
+_SCITOKENS = """\
+[Global]
+audience = {audience}
+onmissing = deny
+
+[Issuer facility]
+issuer = {issuer}
+base_path = {base_path}
+authorization_strategy = capability
+"""
+
+
+def unit_name(rse: str) -> str:
+    """Name of a storage element's unit, certificate and directories."""
+    return f"se-{rse.lower()}"
+
+
+def copy_unit_name(rse: str) -> str:
+    """Name of the unit of a storage element's copy door."""
+    return f"copy-{rse.lower()}"
+
+
+def copy_key(rse: str) -> str:
+    """What stands before ``.https`` and ``.root`` in the port keys of a storage element's copy door."""
+    return f"{rse}.copy"
+
+
+def key_cache_directory(context: Context, unit: str) -> Path:
+    """``XDG_CACHE_HOME`` of an XRootD unit; :mod:`boathouse.wlcg.keycache` fills it before the unit starts."""
+    return context.run(unit) / "cache"
+
+
+class StorageElements(Service):
+    """The storage elements of all sites."""
+
+    name: ClassVar[str] = "se"
+
+    def ports(self, facility: Facility) -> tuple[PortRequest, ...]:
+        """An https and a root port for every element and for its copy door.
+
+        Keys are ``<RSE>.https`` and ``<RSE>.root``, ``<RSE>.copy.https`` and ``<RSE>.copy.root``.
+        """
+        doors = {copy_key(rse): address for rse, address in copy_addresses(facility).items()}
+        return (*port_requests(tuple(facility.storage), addresses(facility)), *port_requests(tuple(doors), doors))
+
+    def plan(self, context: Context) -> Contribution:
+        """A unit, a certificate and an endpoint for every element."""
+        require_version(context)
+        elements = context.facility.storage
+        return Contribution(
+            units=tuple(
+                unit
+                for rse, element in elements.items()
+                for unit in (_unit(context, rse, element), _copy_unit(context, rse, element))
+            ),
+            certificates=tuple(
+                Certificate(name, addresses=(context.addresses[f"{key}.https"],))
+                for rse in elements
+                for name, key in ((unit_name(rse), rse), (copy_unit_name(rse), copy_key(rse)))
+            ),
+            storage=tuple(
+                StorageEndpoint(
+                    rse=rse,
+                    site=context.facility.site_of(rse),
+                    qos=element.qos,
+                    deterministic=element.deterministic,
+                    prefix=element.prefix,
+                    https=context.url(f"{rse}.https"),
+                    root=context.url(f"{rse}.root", "root"),
+                    audience=context.addresses[f"{rse}.https"],
+                )
+                for rse, element in elements.items()
+            ),
+        )
+
+
+def _unit(context: Context, rse: str, element: Storage) -> Unit:
+    data = context.data(unit_name(rse))
+    return server_unit(
+        context,
+        name=unit_name(rse),
+        key=rse,
+        site=context.facility.site_of(rse),
+        title=f"XRootD, storage element {rse}",
+        config=_STORAGE.format(prefix=element.prefix, data=data),
+        extra_config=element.extra_config,
+        base_path="/",
+        directories=(data, data / element.prefix.lstrip("/")),
+    )
+
+
+def _copy_unit(context: Context, rse: str, element: Storage) -> Unit:
+    data = context.data(unit_name(rse))
+    return server_unit(
+        context,
+        name=copy_unit_name(rse),
+        key=copy_key(rse),
+        site=context.facility.site_of(rse),
+        title=f"XRootD, copy door of {rse}, for services only",
+        config=_STORAGE.format(prefix=element.prefix, data=data) + _COPY.format(ca=context.layout.ca),
+        extra_config="",
+        base_path="/",
+        directories=(data, data / element.prefix.lstrip("/")),
+    )
+
+
+def server_unit(
+    context: Context,
+    *,
+    name: str,
+    key: str,
+    site: str,
+    title: str,
+    config: str,
+    extra_config: str,
+    base_path: str,
+    directories: tuple[Path, ...],
+    env: dict[str, str] | None = None,
+) -> Unit:
+    """The unit of one xrootd process, for storage elements and caches alike.
+
+    Args:
+        context: ports, paths and programs.
+        name: the unit's name, also that of its certificate and directories.
+        key: what stands before ``.https`` and ``.root`` in its ports' keys.
+        site: where it stands.
+        title: one line for people.
+        config: what this kind of server adds to the common configuration.
+        extra_config: the operator's own lines; they come last, so they win.
+        base_path: paths, comma-separated, below which the paths in token scopes lie.
+        directories: further directories that must exist.
+        env: further variables.
+    """
+    layout, run = context.layout, context.run(name)
+    scitokens, health = context.config(name, "scitokens.cfg"), context.config(name, "health.json")
+    address = context.addresses[f"{key}.https"]
+    common = _COMMON.format(
+        site=site,
+        run=run,
+        root_port=context.ports[f"{key}.root"],
+        https_port=context.ports[f"{key}.https"],
+        certificate=layout.certificate(name),
+        key=layout.key(name),
+        scitokens=scitokens,
+        health=health,
+        health_path=HEALTH_PATH,
+    )
+    server = File(context.config(name, "xrootd.cfg"), common + config + _own_lines(extra_config))
+    return Unit(
+        name=name,
+        title=title,
+        command=(
+            str(context.programs.python),
+            "-m",
+            "boathouse.services.listen",
+            _socket(context, f"{key}.root"),
+            _socket(context, f"{key}.https"),
+            "--",
+            str(context.programs.xrootd_bin / "xrootd"),
+            "-n",
+            name,
+            "-c",
+            str(server.path),
+        ),
+        probe=Probe(ProbeKind.https, target=context.url(f"{key}.https") + HEALTH_PATH),
+        env={
+            "XDG_CACHE_HOME": str(key_cache_directory(context, name)),
+            # What the certificates of sources of third-party copies must chain to, inside the lake and outside.
+            "XRDTPC_CADIR": str(layout.public_ca_directory),
+            **(env or {}),
+        },
+        needs=("keeper",),
+        directories=(run, key_cache_directory(context, name), *directories),
+        files=(
+            server,
+            File(
+                scitokens,
+                _SCITOKENS.format(audience=address, issuer=context.issuer, base_path=base_path),
+            ),
+            File(health, '{"status": "ok"}\n'),
+        ),
+        url=context.url(f"{key}.https"),
+    )
+
+
+def port_requests(names: tuple[str, ...], address_of: dict[str, str]) -> tuple[PortRequest, ...]:
+    """An https and a root port for every name."""
+    return tuple(
+        PortRequest(f"{name}.{protocol}", address_of[name]) for name in names for protocol in ("https", "root")
+    )
+
+
+def require_version(context: Context) -> None:
+    """Refuse a server whose token checks are known to have holes.
+
+    Raises:
+        HostError: it is older than 5.9.3.
+    """
+    version = context.programs.xrootd_version
+    numbers = tuple(int(part) for part in version.removeprefix("v").split("-")[0].split(".")[:3] if part.isdigit())
+    if numbers < OLDEST_VERSION:
+        raise HostError(
+            "this XRootD must not guard a token-only storage: it opens /atlasX to a scope of /atlas",
+            expected=".".join(map(str, OLDEST_VERSION)) + " or later",
+            got=version or "no version",
+            where=str(context.programs.xrootd_bin / "xrootd"),
+            remedy="make install",
+        )
+
+
+def _socket(context: Context, key: str) -> str:
+    address = context.addresses[key]
+    return f"[{address}]:{context.ports[key]}" if ":" in address else f"{address}:{context.ports[key]}"
+
+
+def _own_lines(text: str) -> str:
+    return f"# From extra_config in the facility file.\n{text.rstrip()}\n" if text.strip() else ""
