@@ -1,0 +1,97 @@
+"""``python -m boathouse.apps.tokens``: serve, rotate the keys, check the audit log."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from boathouse.apps.tokens import audit, database
+from boathouse.apps.tokens.app import build
+from boathouse.apps.tokens.issuer import Issuer
+from boathouse.apps.tokens.keys import KeyRing
+from boathouse.apps.tokens.settings import Settings, load
+from boathouse.errors import BoathouseError
+
+_LOG = logging.getLogger("boathouse.tokens")
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM; on SIGHUP apply the seed again and read the certificate anew."""
+    issuer = Issuer.open(settings)
+
+    def on_start(loop: asyncio.AbstractEventLoop) -> None:
+        loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, _reload, issuer, config))
+
+    config = uvicorn.Config(
+        build(issuer, on_start),
+        host=settings.listen_address,
+        port=settings.port,
+        ssl_certfile=str(settings.certificate),
+        ssl_keyfile=str(settings.key),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        timeout_keep_alive=60,
+        # Clients keep idle connections open and answer no farewell: requests last milliseconds, so wait no longer.
+        timeout_graceful_shutdown=1,
+    )
+    uvicorn.Server(config).run()
+
+
+def _reload(issuer: Issuer, config: uvicorn.Config) -> None:
+    try:
+        issuer.reload()
+        if config.ssl is not None:
+            config.ssl.load_cert_chain(issuer.settings.certificate, issuer.settings.key)
+    except (BoathouseError, OSError) as error:
+        _LOG.error("nothing was reloaded: %s", error)
+    else:
+        _LOG.info("seed and certificate reloaded")
+
+
+def rotate(settings: Settings) -> None:
+    """Publish a new key; it signs after ``key_activation_s``."""
+    ring = KeyRing(settings.keys_dir, settings.signing_algorithm)
+    key = ring.rotate(settings.key_activation_s, settings.token_lifetime_s)
+    ring.publish()
+    _LOG.info("key %s is published and will sign in %d s", key.kid, settings.key_activation_s)
+
+
+def check_audit(settings: Settings) -> None:
+    """Check the chain of the audit log."""
+    _LOG.info("%d audit records, none tampered with", audit.verify(database.connect(settings)))
+
+
+_COMMANDS = {"serve": serve, "rotate": rotate, "audit-verify": check_audit}
+
+
+def main() -> int:
+    """Run a command.
+
+    Returns:
+        Exit status: 0, or that of the error.
+    """
+    parser = argparse.ArgumentParser(prog="boathouse.apps.tokens", description=__doc__)
+    parser.add_argument("command", nargs="?", default="serve", choices=sorted(_COMMANDS))
+    parser.add_argument("--config", type=Path, required=True, help="settings file (JSON)")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    try:
+        _COMMANDS[arguments.command](load(arguments.config))
+    except BoathouseError as error:
+        _LOG.error("%s", error)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

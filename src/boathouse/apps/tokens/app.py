@@ -1,0 +1,167 @@
+"""The web application: routes, and what runs beside the requests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import anyio.to_thread
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from boathouse.apps.tokens import endpoints, pages
+from boathouse.apps.tokens.database import transaction
+from boathouse.apps.tokens.exchange import ExchangeGrant
+from boathouse.apps.tokens.grants import ClientGrant, CodeGrant, DeviceGrant, IdToken, Pkce, RefreshGrant
+from boathouse.apps.tokens.issuer import Issuer
+from boathouse.apps.tokens.metadata import metadata
+from boathouse.apps.tokens.store import Store
+from boathouse.apps.tokens.web import Call, Guard, Handler, endpoint
+
+_LOG = logging.getLogger(__name__)
+_SWEEP_S = 60.0
+_PUBLIC = {"Cache-Control": "public, max-age=21600"}  # WLCG profile 4.3.1: keys are read anew every 6 h
+
+
+def token(call: Call) -> Response:
+    """The token endpoint."""
+    server = call.server
+    for grant in (ClientGrant, ExchangeGrant):
+        server.register_grant(grant)
+    server.register_grant(RefreshGrant, [IdToken()])
+    server.register_grant(DeviceGrant, [IdToken()])
+    server.register_grant(CodeGrant, [IdToken(), Pkce(required=True)])
+    response: Response = server.create_token_response(call.oauth())
+    return response
+
+
+def authorize(call: Call) -> Response:
+    """The authorization endpoint."""
+    call.server.register_grant(CodeGrant, [IdToken(), Pkce(required=True)])
+    return pages.authorize(call)
+
+
+def _oauth_endpoint(kind: type) -> Handler:
+    def respond(call: Call) -> Response:
+        call.server.register_endpoint(kind)
+        response: Response = call.server.create_endpoint_response(kind.ENDPOINT_NAME, call.oauth())  # type: ignore[attr-defined]
+        return response
+
+    return respond
+
+
+def userinfo(call: Call) -> Response:
+    """The userinfo endpoint."""
+    status, body, headers = endpoints.userinfo(call.issuer, call.store, call.http.headers.get("authorization", ""))
+    return JSONResponse(body, status, headers)
+
+
+def health(call: Call) -> Response:
+    """Whether tokens can be issued now."""
+    call.issuer.keys.active()
+    call.store.ping()
+    return JSONResponse({"status": "ok"})
+
+
+def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] | None = None) -> Starlette:
+    """The application.
+
+    Args:
+        issuer: the parts it works with; closed when the application stops.
+        on_start: called with the running event loop before the first request.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        del app
+        anyio.to_thread.current_default_thread_limiter().total_tokens = issuer.settings.threads
+        if on_start:
+            on_start(asyncio.get_running_loop())
+        keeper = asyncio.create_task(_keep_house(issuer))
+        yield
+        keeper.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeper
+        await run_in_threadpool(issuer.close)
+
+    def route(path: str, handler: Handler, *methods: str) -> Route:
+        return Route(path, endpoint(issuer, handler), methods=list(methods or ("GET",)))
+
+    discovery = _constant(metadata(issuer.settings.issuer))
+    return Starlette(
+        lifespan=lifespan,
+        middleware=[Middleware(Guard)],
+        routes=[
+            Route("/", _home),
+            Route("/.well-known/openid-configuration", discovery),
+            Route("/.well-known/oauth-authorization-server", discovery),
+            Route("/jwk", _jwks(issuer)),
+            Route("/static/style.css", _style()),
+            route("/health", health),
+            route("/token", token, "POST"),
+            route("/devicecode", _oauth_endpoint(endpoints.DeviceAuthorization), "POST"),
+            route("/revoke", _oauth_endpoint(endpoints.Revocation), "POST"),
+            route("/introspect", _oauth_endpoint(endpoints.Introspection), "POST"),
+            route("/userinfo", userinfo, "GET", "POST"),
+            route("/authorize", authorize, "GET", "POST"),
+            route("/login", pages.login, "GET", "POST"),
+            route("/logout", pages.logout, "POST"),
+            route("/device", pages.device, "GET", "POST"),
+            route("/account", pages.account, "GET", "POST"),
+        ],
+    )
+
+
+async def _home(http: HttpRequest) -> Response:
+    del http
+    return RedirectResponse("/account", 303)
+
+
+def _constant(document: dict[str, object]) -> Callable[[HttpRequest], Response]:
+    def respond(http: HttpRequest) -> Response:
+        del http
+        return JSONResponse(document, headers=_PUBLIC)
+
+    return respond
+
+
+def _jwks(issuer: Issuer) -> Callable[[HttpRequest], Response]:
+    def respond(http: HttpRequest) -> Response:
+        del http
+        return JSONResponse(issuer.keys.jwks(), headers=_PUBLIC)
+
+    return respond
+
+
+def _style() -> Callable[[HttpRequest], Response]:
+    sheet = (Path(__file__).parent / "static" / "style.css").read_bytes()
+
+    def respond(http: HttpRequest) -> Response:
+        del http
+        return Response(sheet, media_type="text/css", headers={"Cache-Control": "public, max-age=3600"})
+
+    return respond
+
+
+async def _keep_house(issuer: Issuer) -> None:
+    """Delete what has expired, and keep the published keys up to date."""
+    while True:
+        await asyncio.sleep(_SWEEP_S)
+        await run_in_threadpool(_sweep, issuer)
+
+
+def _sweep(issuer: Issuer) -> None:
+    issuer.audit.end_window()
+    try:
+        issuer.keys.publish()
+        transaction(issuer.engine, lambda connection: Store(connection, issuer.hasher).sweep())
+    except (SQLAlchemyError, OSError) as error:
+        _LOG.warning("housekeeping failed, will be tried again: %s", error)

@@ -1,0 +1,163 @@
+"""The audit log: append-only, hash-chained, without tokens in it.
+
+Each record's hash covers the hash before it, so that no record can be changed or taken out unseen. One thread
+writes for all requests of a process, many records in one transaction: a token leaves the issuer only when its
+record is on disk, and that costs a burst of requests one commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import queue
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection, Engine, bindparam, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import SQLAlchemyError
+
+from boathouse.apps.tokens.database import transaction
+from boathouse.apps.tokens.sampling import FIELD_AT_MOST, Sampler
+from boathouse.apps.tokens.schema import audit
+from boathouse.errors import StateError
+
+_LOG = logging.getLogger(__name__)
+_CHAIN_LOCK = 0x61756469
+_BATCH = 256
+_SAMPLES = 60
+_START = bytes(32)
+_HEAD = select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)
+_ADD = insert(audit).values({column.name: bindparam(column.name) for column in audit.c})
+
+Detail = Mapping[str, str | int]
+
+
+@dataclass
+class _Entry:
+    at_ms: int
+    event: str
+    detail: dict[str, str | int]
+    done: Future[None] = field(default_factory=Future)
+
+
+class AuditLog:
+    """Writes records; one a process.
+
+    Args:
+        engine: the issuer's database.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._sampler = Sampler(_SAMPLES)
+        self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
+        self._thread.start()
+
+    def record(self, event: str, detail: Detail) -> Future[None]:
+        """Append a record.
+
+        Args:
+            event: what happened: ``token.issued``, ``token.refused``, ``login.failed``, …
+            detail: who, what, why; never a token or a secret.
+
+        Returns:
+            A future that is done when the record is on disk, or fails with the database's error.
+        """
+        kept = {key: value for key, value in detail.items() if value != ""}
+        entry = _Entry(time.time_ns() // 1_000_000, event, kept)
+        self._queue.put(entry)
+        return entry.done
+
+    def sample(self, event: str, detail: Mapping[str, str]) -> None:
+        """Append a record of what anybody may cause without proof: the first of a window, with its fields cut.
+
+        Without this bound a caller whom nobody knows could fill the disk. What is left out is counted by
+        :meth:`end_window`.
+        """
+        if self._sampler.admits(event):
+            self.record(event, {key: value[:FIELD_AT_MOST] for key, value in detail.items()})
+
+    def end_window(self) -> None:
+        """Record how many events were left out since the last call; called once a minute."""
+        for event, count in self._sampler.end_window().items():
+            self.record(f"{event}.not-recorded", {"count": count})
+
+    def close(self) -> None:
+        """Write what is waiting and stop."""
+        self.end_window()
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (entry := self._queue.get()) is not None:
+            batch = [entry]
+            last = False
+            while len(batch) < _BATCH and not self._queue.empty():
+                waiting = self._queue.get()
+                if waiting is None:
+                    last = True
+                    break
+                batch.append(waiting)
+            self._write(batch)
+            if last:
+                return
+
+    def _write(self, batch: list[_Entry]) -> None:
+        try:
+            transaction(self._engine, lambda connection: _append(connection, batch))
+        except SQLAlchemyError as error:
+            # The requests that wait for these records fail with this error, and no token leaves.
+            _LOG.error("%d audit records could not be written: %s", len(batch), type(error).__name__)
+            for entry in batch:
+                entry.done.set_exception(error)
+        else:
+            for entry in batch:
+                entry.done.set_result(None)
+
+
+def _append(connection: Connection, batch: list[_Entry]) -> None:
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CHAIN_LOCK})
+    head = connection.execute(_HEAD).first()
+    seq, digest = (head.seq, head.hash) if head else (0, _START)
+    rows = []
+    for entry in batch:
+        seq += 1
+        digest = chained(digest, seq, entry.at_ms, entry.event, entry.detail)
+        rows.append({"seq": seq, "at_ms": entry.at_ms, "event": entry.event, "detail": entry.detail, "hash": digest})
+    connection.execute(_ADD, rows)
+
+
+def chained(before: bytes, seq: int, at_ms: int, event: str, detail: Detail) -> bytes:
+    """The hash of a record: SHA-256 over the hash before it and the record as canonical JSON."""
+    record = json.dumps([seq, at_ms, event, detail], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(before + record.encode()).digest()
+
+
+def verify(engine: Engine) -> int:
+    """Check the whole chain.
+
+    Returns:
+        The number of records.
+
+    Raises:
+        StateError: a record was changed, taken out or put in; ``where`` names the first one.
+    """
+    count, digest = 0, _START
+    with engine.connect().execution_options(yield_per=1000) as connection:
+        for row in connection.execute(select(audit).order_by(audit.c.seq)):
+            count += 1
+            digest = chained(digest, count, row.at_ms, row.event, row.detail)
+            if row.seq != count or digest != row.hash:
+                raise StateError(
+                    "the audit log was tampered with",
+                    expected=f"record {count}, hash {digest.hex()[:16]}",
+                    got=f"record {row.seq}, hash {row.hash.hex()[:16]}",
+                    where=f"record {row.seq}",
+                )
+    return count

@@ -1,0 +1,65 @@
+"""The parts of a running issuer, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from boathouse.apps.tokens import database
+from boathouse.apps.tokens.audit import AuditLog
+from boathouse.apps.tokens.keys import KeyRing
+from boathouse.apps.tokens.minting import Mint
+from boathouse.apps.tokens.passwords import Hasher
+from boathouse.apps.tokens.seed import apply_file
+from boathouse.apps.tokens.settings import Settings
+
+
+@dataclass(frozen=True)
+class Issuer:
+    """What every request may use; shared by all threads."""
+
+    settings: Settings
+    engine: Engine
+    keys: KeyRing
+    hasher: Hasher
+    mint: Mint
+    audit: AuditLog
+
+    @classmethod
+    def open(cls, settings: Settings) -> Issuer:
+        """An issuer with its keys, its database brought up to date and its seed applied.
+
+        Raises:
+            InputError: the seed file is wrong.
+            ServiceError: the database does not answer or is of a newer version.
+            StateError: the key ring is damaged.
+        """
+        keys = KeyRing(settings.keys_dir, settings.signing_algorithm)
+        keys.publish()
+        engine = database.connect(settings)
+        database.migrate(engine)
+        issuer = cls(
+            settings=settings,
+            engine=engine,
+            keys=keys,
+            hasher=Hasher.load(settings.keys_dir / "secrets.key"),
+            mint=Mint(settings.issuer, keys, settings.token_lifetime_s),
+            audit=AuditLog(engine),
+        )
+        issuer.reload()
+        return issuer
+
+    def reload(self) -> None:
+        """Apply the seed file again, if there is one.
+
+        Raises:
+            InputError: the seed file is wrong; nothing was changed.
+        """
+        if self.settings.seed is not None and (changes := apply_file(self.settings.seed, self.engine, self.hasher)):
+            self.audit.record("seed.applied", changes)
+
+    def close(self) -> None:
+        """Write what waits and let go of the database."""
+        self.audit.close()
+        self.engine.dispose()

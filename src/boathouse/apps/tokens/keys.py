@@ -1,0 +1,181 @@
+"""Signature keys: made on the first start, published before they sign, kept until their last token has died.
+
+``keyring.json`` in the key directory holds the private keys (mode 0600); ``jwks.json`` beside it the public ones,
+for whoever seeds the key caches of storage servers. Every process reads the ring again when the file changes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from joserfc import jwk, jwt
+
+from boathouse.apps.tokens.files import write_atomically
+from boathouse.errors import StateError
+
+_MARGIN_S = 300
+_LOOK_AGAIN_S = 1.0
+_TYPES: dict[str, type[jwk.ECKey | jwk.RSAKey]] = {"ES256": jwk.ECKey, "RS256": jwk.RSAKey}
+
+
+@dataclass(frozen=True)
+class SigningKey:
+    """One key and its times, in seconds since the epoch."""
+
+    kid: str
+    algorithm: str
+    private: jwk.ECKey | jwk.RSAKey
+    signs_from: int
+    gone_at: int | None
+    """When its last token has died; None while no younger key has taken over."""
+
+    def sign(self, claims: dict[str, Any], typ: str = "JWT") -> str:
+        """A compact JSON web signature over the claims."""
+        header = {"alg": self.algorithm, "typ": typ, "kid": self.kid}
+        return jwt.encode(header, claims, self.private, algorithms=[self.algorithm])
+
+
+class KeyRing:
+    """The keys in a directory; safe to share between threads.
+
+    Args:
+        directory: where they are; made with mode 0700 if it is not there.
+        algorithm: of keys that are made from now on, ``ES256`` or ``RS256``.
+        clock: seconds since the epoch.
+        look_again_s: how long the file is believed not to have changed.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        algorithm: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        look_again_s: float = _LOOK_AGAIN_S,
+    ) -> None:
+        self._directory = directory
+        self._algorithm = algorithm
+        self._clock = clock
+        self._look_again_s = look_again_s
+        self._lock = threading.Lock()
+        self._looked_at = 0.0
+        self._stamp: tuple[int, int] = (0, 0)
+        self._keys: tuple[SigningKey, ...] = ()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._exclusive():
+            if not self._ring.exists():
+                self._write((self._make(int(clock())),))
+        self.keys()
+
+    @property
+    def _ring(self) -> Path:
+        return self._directory / "keyring.json"
+
+    @property
+    def jwks_path(self) -> Path:
+        """The public keys as a file."""
+        return self._directory / "jwks.json"
+
+    def keys(self) -> tuple[SigningKey, ...]:
+        """All keys that are published now, oldest first."""
+        with self._lock:
+            if time.monotonic() - self._looked_at >= self._look_again_s:
+                self._looked_at = time.monotonic()
+                status = self._ring.stat()
+                stamp = (status.st_mtime_ns, status.st_ino)
+                if stamp != self._stamp:
+                    self._keys = self._read()
+                    self._stamp = stamp
+            now = self._clock()
+            return tuple(key for key in self._keys if key.gone_at is None or now < key.gone_at)
+
+    def active(self) -> SigningKey:
+        """The key that signs now: the youngest whose time has come."""
+        now = self._clock()
+        keys = self.keys()
+        return max((key for key in keys if key.signs_from <= now), key=lambda key: key.signs_from, default=keys[0])
+
+    def jwks(self) -> dict[str, Any]:
+        """The public keys as a JSON Web Key Set (RFC 7517)."""
+        return {"keys": [_public(key) for key in self.keys()]}
+
+    def key_set(self) -> jwk.KeySet:
+        """The keys for verification of our own tokens."""
+        return jwk.KeySet([key.private for key in self.keys()])
+
+    def rotate(self, activation_s: int, token_lifetime_s: int) -> SigningKey:
+        """Publish a new key that signs in ``activation_s``; the older ones go when their last token has died.
+
+        Keys that are gone are dropped from the ring.
+        """
+        with self._exclusive():
+            now = int(self._clock())
+            new = self._make(now + activation_s)
+            gone_at = new.signs_from + token_lifetime_s + _MARGIN_S
+            old = [key for key in self._read() if key.gone_at is None or now < key.gone_at]
+            kept = (SigningKey(k.kid, k.algorithm, k.private, k.signs_from, k.gone_at or gone_at) for k in old)
+            self._write((*kept, new))
+        with self._lock:
+            self._looked_at = 0.0
+        return new
+
+    def publish(self) -> None:
+        """Write ``jwks.json`` again if it is out of date."""
+        content = json.dumps(self.jwks(), indent=1).encode()
+        if not self.jwks_path.exists() or self.jwks_path.read_bytes() != content:
+            write_atomically(self.jwks_path, content, 0o644)
+
+    def _make(self, signs_from: int) -> SigningKey:
+        private: jwk.ECKey | jwk.RSAKey
+        if self._algorithm == "ES256":
+            private = jwk.ECKey.generate_key("P-256", private=True)
+        else:
+            private = jwk.RSAKey.generate_key(2048, private=True)
+        private.ensure_kid()
+        return SigningKey(str(private.kid), self._algorithm, private, signs_from, None)
+
+    def _read(self) -> tuple[SigningKey, ...]:
+        try:
+            entries = json.loads(self._ring.read_text(encoding="utf-8"))["keys"]
+            return tuple(
+                SigningKey(
+                    entry["jwk"]["kid"],
+                    entry["algorithm"],
+                    _TYPES[entry["algorithm"]].import_key(entry["jwk"]),
+                    entry["signs_from"],
+                    entry["gone_at"],
+                )
+                for entry in entries
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise StateError("the issuer's key ring is damaged", got=repr(error), where=str(self._ring)) from error
+
+    def _write(self, keys: tuple[SigningKey, ...]) -> None:
+        entries = [
+            {
+                "algorithm": key.algorithm,
+                "signs_from": key.signs_from,
+                "gone_at": key.gone_at,
+                "jwk": key.private.as_dict(private=True),
+            }
+            for key in keys
+        ]
+        write_atomically(self._ring, json.dumps({"version": 1, "keys": entries}).encode())
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        with (self._directory / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _public(key: SigningKey) -> dict[str, Any]:
+    return {**key.private.as_dict(private=False), "use": "sig", "alg": key.algorithm}

@@ -1,0 +1,3 @@
+"""Versions of the issuer's database."""
+
+from __future__ import annotations

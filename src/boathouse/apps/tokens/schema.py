@@ -1,0 +1,184 @@
+"""Tables of the issuer. Times are whole seconds since the epoch; secrets and tokens are kept as hashes only.
+
+``owner`` tells who looks after a row: ``seed`` rows follow the seed file, ``admin`` rows are left alone by it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    false,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+metadata = MetaData()
+
+
+def _text(name: str, default: str | None = "") -> Column[str]:
+    return Column(name, Text, nullable=False, server_default=default)
+
+
+users = Table(
+    "users",
+    metadata,
+    Column("sub", Text, primary_key=True),
+    Column("login", Text, nullable=False, unique=True),
+    _text("name"),
+    _text("email"),
+    _text("password"),
+    _text("seed_mark"),
+    Column("admin", Boolean, nullable=False, server_default=false()),
+    Column("active", Boolean, nullable=False),
+    _text("owner", "admin"),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("optional", Boolean, nullable=False, server_default=false()),
+    _text("description"),
+    _text("owner", "admin"),
+)
+
+members = Table(
+    "members",
+    metadata,
+    Column("sub", Text, ForeignKey("users.sub"), primary_key=True),
+    Column("grp", Text, ForeignKey("groups.name"), primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("expires_at", BigInteger),
+    _text("owner", "admin"),
+)
+
+clients = Table(
+    "clients",
+    metadata,
+    Column("client_id", Text, primary_key=True),
+    _text("name"),
+    Column("secret_hash", LargeBinary),
+    Column("grants", ARRAY(Text), nullable=False),
+    _text("scope"),
+    Column("redirect_uris", ARRAY(Text), nullable=False),
+    Column("exchange_from", ARRAY(Text), nullable=False),
+    Column("audiences", ARRAY(Text)),
+    Column("trusted", Boolean, nullable=False, server_default=false()),
+    Column("active", Boolean, nullable=False),
+    _text("owner", "admin"),
+)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    _text("effect", None),
+    _text("account"),
+    _text("grp"),
+    _text("scope", None),
+    _text("description"),
+    _text("owner", "admin"),
+    Index("policies_whom", "account", "grp"),
+)
+
+codes = Table(
+    "codes",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    _text("client_id", None),
+    _text("sub", None),
+    _text("redirect_uri"),
+    _text("scope", None),
+    _text("audience"),
+    _text("nonce"),
+    _text("challenge"),
+    Column("auth_time", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    _text("family", None),
+    Column("used", Boolean, nullable=False, server_default=false()),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    Column("user_code", Text, nullable=False, unique=True),
+    _text("client_id", None),
+    _text("scope", None),
+    _text("audience"),
+    _text("status", "pending"),
+    _text("sub"),
+    Column("auth_time", BigInteger),
+    Column("polled_at", BigInteger, nullable=False, server_default="0"),
+    Column("interval_s", Integer, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+)
+
+refresh_tokens = Table(
+    "refresh_tokens",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    Column("family", Text, nullable=False, index=True),
+    _text("client_id", None),
+    Column("sub", Text, nullable=False, index=True),
+    _text("scope", None),
+    _text("audience"),
+    Column("act", JSONB),
+    Column("auth_time", BigInteger),
+    Column("issued_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    Column("rotated_at", BigInteger),
+    Column("revoked", Boolean, nullable=False, server_default=false()),
+)
+
+revoked_tokens = Table(
+    "revoked_tokens",
+    metadata,
+    Column("jti", Text, primary_key=True),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+)
+
+consents = Table(
+    "consents",
+    metadata,
+    Column("sub", Text, primary_key=True),
+    Column("client_id", Text, primary_key=True),
+    _text("scope", None),
+    Column("given_at", BigInteger, nullable=False),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("hash", LargeBinary, primary_key=True),
+    Column("sub", Text, nullable=False, index=True),
+    Column("auth_time", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+)
+
+throttle = Table(
+    "throttle",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("locked_until", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_ms", BigInteger, nullable=False),
+    _text("event", None),
+    Column("detail", JSONB, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+)

@@ -1,0 +1,276 @@
+"""The seed file: groups, people, clients and policies as the facility file wants them.
+
+What the seed names, it owns: it is made, changed and (when the seed names it no more) switched off by it. What
+people with administrative rights made stays as it is. Applying a seed twice changes nothing the second time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from sqlalchemy import Connection, Engine, Table, delete, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from boathouse.apps.tokens import schema as t
+from boathouse.apps.tokens.passwords import Hasher, hash_password
+from boathouse.apps.tokens.records import GRANT_NAMES, GRANTS
+from boathouse.errors import InputError
+from boathouse.wlcg.scopes import format_scopes, group_name, parse
+
+_SEED_LOCK = 0x73656564
+
+
+def _checked(value: str, check: Any) -> str:
+    try:
+        check(value)
+    except InputError as error:
+        message = f"{error.what}: expected {error.expected}, got {error.got}"
+        raise ValueError(message) from error
+    return value
+
+
+def _scope(value: str) -> str:
+    return _checked(value, parse)
+
+
+def _group(value: str) -> str:
+    return _checked(value, group_name)
+
+
+def _grant(value: str) -> str:
+    full = GRANT_NAMES.get(value, value)
+    if full not in GRANTS:
+        message = f"not a grant: {value}"
+        raise ValueError(message)
+    return full
+
+
+ScopeText = Annotated[str, AfterValidator(_scope)]
+GroupName = Annotated[str, AfterValidator(_group)]
+Printable = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,255}$")]
+Grant = Annotated[str, AfterValidator(_grant)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SeedGroup(_Entry):
+    """A group; an optional one stands in a token only when it is asked for by name."""
+
+    name: GroupName
+    optional: bool = False
+    description: str = ""
+
+
+class SeedUser(_Entry):
+    """A person who signs in with a password."""
+
+    login: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.\-]{0,63}$")]
+    sub: Printable
+    password: SecretStr
+    name: str = ""
+    email: str = ""
+    groups: tuple[GroupName, ...] = ()
+    admin: bool = False
+
+
+class SeedClient(_Entry):
+    """A program; without a secret it is a public client, which must use PKCE or a device code."""
+
+    client_id: Printable
+    name: str = ""
+    secret: SecretStr | None = None
+    grants: tuple[Grant, ...]
+    scopes: tuple[ScopeText, ...]
+    redirect_uris: tuple[str, ...] = ()
+    exchange_from: tuple[str, ...] = ()
+    """Clients whose tokens it may exchange; its own it always may."""
+    audiences: tuple[Printable, ...] | None = None
+    """The audiences that it may ask for; any if absent."""
+    trusted: bool = False
+    """Whether people are spared the question for consent."""
+
+
+class SeedPolicy(_Entry):
+    """A scope policy for one account, one group, or (with neither) everybody."""
+
+    effect: Literal["PERMIT", "DENY"]
+    scopes: Annotated[tuple[ScopeText, ...], Field(min_length=1)]
+    account: str = ""
+    group: GroupName | Literal[""] = ""
+    description: str = ""
+
+
+class Seed(_Entry):
+    """The whole file."""
+
+    groups: tuple[SeedGroup, ...] = ()
+    users: tuple[SeedUser, ...] = ()
+    clients: tuple[SeedClient, ...] = ()
+    policies: tuple[SeedPolicy, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Seed:
+        groups = {group.name for group in self.groups}
+        faults = [f"user {u.login}: no group {g}" for u in self.users for g in u.groups if g not in groups]
+        faults += [f"policy: no group {p.group}" for p in self.policies if p.group and p.group not in groups]
+        clients = [client.client_id for client in self.clients]
+        for kind, names in (
+            ("group", [group.name for group in self.groups]),
+            ("login", [user.login for user in self.users]),
+            ("subject or client", [user.sub for user in self.users] + clients),
+        ):
+            faults += [f"{kind} {name} occurs twice" for name in sorted({n for n in names if names.count(n) > 1})]
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+
+def load(path: Path) -> Seed:
+    """The seed in a file.
+
+    Raises:
+        InputError: it cannot be read or is wrong; no secret is in the message.
+    """
+    try:
+        return Seed.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError("the seed file cannot be read", got=str(error), where=str(path)) from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise InputError("the seed file is wrong", got=faults, where=str(path)) from error
+
+
+def apply_file(path: Path, engine: Engine, hasher: Hasher) -> dict[str, int]:
+    """Apply the seed in a file.
+
+    Returns:
+        Rows changed by table, where there were any.
+
+    Raises:
+        InputError: it cannot be read or is wrong; nothing was changed.
+    """
+    seed = load(path)
+    with engine.begin() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SEED_LOCK})
+        changes = {
+            "groups": _groups(connection, seed.groups),
+            "users": _users(connection, seed.users, hasher),
+            "members": _members(connection, seed.users),
+            "clients": _clients(connection, seed.clients, hasher),
+            "policies": _policies(connection, seed.policies),
+        }
+    return {table: count for table, count in changes.items() if count}
+
+
+def _upsert(connection: Connection, table: Table, key: str, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Make or change rows; counts those that differed."""
+    changed = 0
+    for row in rows:
+        there = connection.execute(select(table).where(table.c[key] == row[key])).mappings().one_or_none()
+        if there is not None and all(there[name] == value for name, value in row.items()):
+            continue
+        statement = insert(table).values(**row)
+        connection.execute(statement.on_conflict_do_update(index_elements=[key], set_=dict(row)))
+        changed += 1
+    return changed
+
+
+def _groups(connection: Connection, groups: Iterable[SeedGroup]) -> int:
+    return _upsert(connection, t.groups, "name", ({**group.model_dump(), "owner": "seed"} for group in groups))
+
+
+def _users(connection: Connection, users: tuple[SeedUser, ...], hasher: Hasher) -> int:
+    marks = dict(connection.execute(select(t.users.c.sub, t.users.c.seed_mark)).tuples().all())
+    rows = []
+    for user in users:
+        row: dict[str, Any] = {
+            "sub": user.sub,
+            "login": user.login,
+            "name": user.name or user.login,
+            "email": user.email,
+            "admin": user.admin,
+            "active": True,
+            "owner": "seed",
+        }
+        # A keyed mark of the password tells whether the seed's one changed: argon2 is slow on purpose, and a
+        # password that the person changed meanwhile stays.
+        mark = hasher.hash(user.password.get_secret_value()).hex()
+        if marks.get(user.sub) != mark:
+            row |= {"password": hash_password(user.password.get_secret_value()), "seed_mark": mark}
+        rows.append(row)
+    gone = (
+        update(t.users)
+        .where(t.users.c.owner == "seed", t.users.c.active, t.users.c.sub.not_in([user.sub for user in users]))
+        # The login becomes free for somebody else; the subject never does (WLCG profile 2.1.1).
+        .values(active=False, login=text("sub"))
+    )
+    return connection.execute(gone).rowcount + _upsert(connection, t.users, "sub", rows)
+
+
+def _members(connection: Connection, users: Iterable[SeedUser]) -> int:
+    changed = 0
+    for user in users:
+        wanted = {group: position for position, group in enumerate(user.groups)}
+        owned = select(t.members.c.grp, t.members.c.position).where(
+            t.members.c.sub == user.sub, t.members.c.owner == "seed"
+        )
+        there = dict(connection.execute(owned).tuples().all())
+        if there == wanted:
+            continue
+        connection.execute(delete(t.members).where(t.members.c.sub == user.sub, t.members.c.owner == "seed"))
+        for group, position in wanted.items():
+            values = {"position": position, "owner": "seed", "expires_at": None}
+            connection.execute(
+                insert(t.members)
+                .values(sub=user.sub, grp=group, **values)
+                .on_conflict_do_update(index_elements=["sub", "grp"], set_=values)
+            )
+        changed += 1
+    return changed
+
+
+def _clients(connection: Connection, clients: tuple[SeedClient, ...], hasher: Hasher) -> int:
+    rows = [
+        {
+            "client_id": client.client_id,
+            "name": client.name,
+            "secret_hash": hasher.hash(client.secret.get_secret_value()) if client.secret else None,
+            "grants": list(client.grants),
+            "scope": format_scopes(parse(" ".join(client.scopes))),
+            "redirect_uris": list(client.redirect_uris),
+            "exchange_from": list(client.exchange_from),
+            "audiences": None if client.audiences is None else list(client.audiences),
+            "trusted": client.trusted,
+            "active": True,
+            "owner": "seed",
+        }
+        for client in clients
+    ]
+    names = [client.client_id for client in clients]
+    gone = (
+        update(t.clients)
+        .where(t.clients.c.owner == "seed", t.clients.c.active, t.clients.c.client_id.not_in(names))
+        .values(active=False)
+    )
+    return connection.execute(gone).rowcount + _upsert(connection, t.clients, "client_id", rows)
+
+
+def _policies(connection: Connection, policies: Iterable[SeedPolicy]) -> int:
+    columns = ("effect", "account", "grp", "scope", "description")
+    wanted = sorted(
+        (p.effect, p.account, p.group, format_scopes(parse(" ".join(p.scopes))), p.description) for p in policies
+    )
+    owned = select(*(t.policies.c[name] for name in columns)).where(t.policies.c.owner == "seed")
+    there = sorted(tuple(row) for row in connection.execute(owned))
+    if there == wanted:
+        return 0
+    connection.execute(delete(t.policies).where(t.policies.c.owner == "seed"))
+    for values in wanted:
+        connection.execute(insert(t.policies).values(**dict(zip(columns, values, strict=True)), owner="seed"))
+    return len(wanted)

@@ -1,0 +1,93 @@
+"""Settings of the issuer: one JSON file, read once, unknown keys refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from boathouse.errors import InputError
+
+
+def _issuer(value: str) -> str:
+    # Clients disagree on how to join a path or a slash to an issuer: it has neither.
+    if not re.fullmatch(r"https://[A-Za-z0-9.\-]+(:[0-9]{1,5})?", value):
+        msg = "an issuer is https://host[:port], without path and slash"
+        raise ValueError(msg)
+    return value
+
+
+Seconds = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """Everything that the issuer is told; durations in seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    issuer: Annotated[str, AfterValidator(_issuer)]
+    """The issuer's URL, byte for byte as it stands in tokens."""
+    title: str = "Boathouse"
+    """Name of the facility on the pages."""
+    listen_address: str
+    """Address to listen on."""
+    port: int
+    """Port to listen on."""
+    certificate: Path
+    """Certificate chain of the server, PEM."""
+    key: Path
+    """Private key of the server, PEM."""
+    database_url: SecretStr
+    """SQLAlchemy URL of a PostgreSQL database that belongs to the issuer."""
+    keys_dir: Path
+    """Directory of the signature keys; ``jwks.json`` in it holds the public ones."""
+    seed: Path | None = None
+    """File of groups, users, clients and policies that are applied at every start and on SIGHUP."""
+    signing_algorithm: Literal["ES256", "RS256"] = "ES256"
+    """Algorithm of newly made keys."""
+    token_lifetime_s: Annotated[int, Field(ge=1, le=6 * 3600)] = 3600
+    """Life of access and identity tokens (WLCG profile 4.3.1: at most 6 h)."""
+    refresh_lifetime_s: Annotated[int, Field(ge=1, le=400 * 86400)] = 30 * 86400
+    """Life of a refresh token, counted anew at each rotation (WLCG profile 4.3.1: at most 400 d)."""
+    refresh_grace_s: Annotated[int, Field(ge=0)] = 86400
+    """How long a refresh token that was rotated still works (WLCG profile 4.3.2)."""
+    code_lifetime_s: Annotated[int, Field(ge=1, le=600)] = 120
+    """Life of an authorization code."""
+    device_lifetime_s: Seconds = 600
+    """Life of a device code."""
+    device_interval_s: Annotated[int, Field(ge=0)] = 2
+    """Least time between two polls with a device code."""
+    device_codes_at_most: Annotated[int, Field(ge=1)] = 10_000
+    """Live device codes of all clients; more are refused until some expire."""
+    device_codes_per_client: Annotated[int, Field(ge=1)] = 5_000
+    """Live device codes of one client."""
+    session_lifetime_s: Seconds = 8 * 3600
+    """How long a browser stays signed in."""
+    key_activation_s: Annotated[int, Field(ge=0)] = 2 * 86400
+    """How long a new key is published before it signs (WLCG profile 4.3.1: at least the key caches' expiry)."""
+    login_attempts: Seconds = 5
+    """Wrong passwords in a row after which a login is locked for the address that they came from."""
+    login_lock_s: Seconds = 30
+    """First such lock; doubled at each further wrong password, up to 15 minutes."""
+    threads: Annotated[int, Field(ge=1, le=64)] = 12
+    """Requests that are worked on at once."""
+
+
+def load(path: Path) -> Settings:
+    """The settings in a file.
+
+    Raises:
+        InputError: the file cannot be read, is not JSON, or holds a wrong or unknown setting.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError("the issuer's settings cannot be read", got=str(error), where=str(path)) from error
+    try:
+        return Settings.model_validate(document)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
+        raise InputError("the issuer's settings are wrong", got=faults, where=str(path)) from error

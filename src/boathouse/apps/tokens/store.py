@@ -1,0 +1,291 @@
+"""Every question to the database, and every change of it, on one connection. SQL only; decides nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
+
+from boathouse.apps.tokens import schema as t
+from boathouse.apps.tokens.passwords import Hasher
+from boathouse.apps.tokens.policies import Effect, Policy
+from boathouse.apps.tokens.records import Client, Code, Device, RefreshToken, User
+from boathouse.wlcg.scopes import parse
+
+# Statements are built once: what a request costs is the database's work, not SQLAlchemy's.
+_CLIENT = select(t.clients).where(t.clients.c.client_id == bindparam("key"), t.clients.c.active)
+_MEMBERSHIPS = (
+    select(
+        func.array_agg(aggregate_order_by(t.groups.c.name, t.members.c.position, t.groups.c.name)).label("names"),
+        func.array_agg(aggregate_order_by(t.groups.c.optional, t.members.c.position, t.groups.c.name)).label(
+            "optional"
+        ),
+    )
+    .select_from(t.members.join(t.groups, t.members.c.grp == t.groups.c.name))
+    .where(
+        t.members.c.sub == t.users.c.sub,
+        or_(t.members.c.expires_at.is_(None), t.members.c.expires_at > bindparam("now")),
+    )
+    .lateral("memberships")
+)
+_USER_COLUMNS = (t.users.c.sub, t.users.c.login, t.users.c.name, t.users.c.email, t.users.c.admin)
+_USER = select(*_USER_COLUMNS, _MEMBERSHIPS.c.names, _MEMBERSHIPS.c.optional).where(t.users.c.active)
+_USER_BY_SUB = _USER.where(t.users.c.sub == bindparam("key"))
+_CREDENTIAL = select(t.users.c.sub, t.users.c.password).where(t.users.c.login == bindparam("key"), t.users.c.active)
+_POLICIES = select(t.policies.c.effect, t.policies.c.scope, t.policies.c.account, t.policies.c.grp).where(
+    or_(
+        t.policies.c.account == bindparam("account"),
+        and_(t.policies.c.account == "", t.policies.c.grp.in_(bindparam("groups", expanding=True))),
+    )
+)
+_REFRESH = select(t.refresh_tokens).where(t.refresh_tokens.c.hash == bindparam("key")).with_for_update()
+_CODE = select(t.codes).where(t.codes.c.hash == bindparam("key")).with_for_update()
+_DEVICE = select(t.devices).where(t.devices.c.hash == bindparam("key")).with_for_update()
+_DEVICE_BY_USER_CODE = select(t.devices).where(t.devices.c.user_code == bindparam("key")).with_for_update()
+_REVOKED = select(t.revoked_tokens.c.jti).where(t.revoked_tokens.c.jti == bindparam("key"))
+_SESSION = select(t.sessions.c.sub, t.sessions.c.auth_time).where(
+    t.sessions.c.hash == bindparam("key"), t.sessions.c.expires_at > bindparam("now")
+)
+_PING = select(1)
+
+
+class Store:
+    """The issuer's database as seen by one transaction.
+
+    Args:
+        connection: with a transaction open on it.
+        hasher: hashes client secrets.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(self, connection: Connection, hasher: Hasher, *, clock: Callable[[], float] = time.time) -> None:
+        self._connection = connection
+        self._hasher = hasher
+        self.now = int(clock())
+
+    def _one(self, statement: Any, **values: Any) -> dict[str, Any] | None:
+        row = self._connection.execute(statement, values).mappings().one_or_none()
+        return dict(row) if row is not None else None
+
+    def ping(self) -> None:
+        """Ask the database for a sign of life."""
+        self._connection.execute(_PING)
+
+    # Who is known
+
+    def client(self, client_id: str) -> Client | None:
+        """An active client by name."""
+        row = self._one(_CLIENT, key=client_id)
+        return (
+            Client(
+                client_id=row["client_id"],
+                name=row["name"] or row["client_id"],
+                secret_hash=row["secret_hash"],
+                grants=tuple(row["grants"]),
+                scopes=parse(row["scope"]),
+                redirect_uris=tuple(row["redirect_uris"]),
+                exchange_from=tuple(row["exchange_from"]),
+                audiences=None if row["audiences"] is None else frozenset(row["audiences"]),
+                trusted=row["trusted"],
+                hasher=self._hasher,
+            )
+            if row
+            else None
+        )
+
+    def user(self, sub: str) -> User | None:
+        """An active person by subject, with the memberships that have not ended."""
+        row = self._one(_USER_BY_SUB, key=sub, now=self.now)
+        if row is None:
+            return None
+        names, optional = row.pop("names") or (), row.pop("optional") or ()
+        return User(
+            **row,
+            groups=tuple(names),
+            optional=frozenset(name for name, rare in zip(names, optional, strict=True) if rare),
+        )
+
+    def credential(self, login: str) -> tuple[str, str] | None:
+        """Subject and password hash of an active person by login."""
+        row = self._one(_CREDENTIAL, key=login)
+        return (row["sub"], row["password"]) if row else None
+
+    def policies(self, user: User) -> tuple[Policy, ...]:
+        """The policies that concern a person."""
+        rows = self._connection.execute(_POLICIES, {"account": user.login, "groups": ["", *user.groups]})
+        return tuple(Policy(Effect(row.effect), parse(row.scope), row.account, row.grp) for row in rows)
+
+    # Authorization codes
+
+    def add_code(self, **values: Any) -> None:
+        """Keep an authorization code."""
+        self._connection.execute(insert(t.codes), values)
+
+    def code(self, key: bytes) -> Code | None:
+        """A code by its fingerprint, locked until the end of the transaction."""
+        row = self._one(_CODE, key=key)
+        return Code(**row) if row else None
+
+    def use_code(self, key: bytes) -> None:
+        """Mark a code as used."""
+        self._connection.execute(update(t.codes).where(t.codes.c.hash == key).values(used=True))
+
+    # Device codes
+
+    def add_device(self, **values: Any) -> None:
+        """Keep a device code."""
+        self._connection.execute(insert(t.devices), values)
+
+    def count_devices(self, client_id: str) -> tuple[int, int]:
+        """Live device codes: of all clients, and of this one."""
+        table = t.devices
+        counts = select(func.count(), func.count().filter(table.c.client_id == client_id)).select_from(table)
+        row = self._connection.execute(counts.where(table.c.expires_at > self.now)).one()
+        return int(row[0]), int(row[1])
+
+    def device(self, key: bytes) -> Device | None:
+        """A device code by its fingerprint, locked until the end of the transaction."""
+        row = self._one(_DEVICE, key=key)
+        return Device(**row, now=self.now) if row else None
+
+    def device_by_user_code(self, user_code: str) -> Device | None:
+        """A device code by what the person types, locked until the end of the transaction."""
+        row = self._one(_DEVICE_BY_USER_CODE, key=user_code)
+        return Device(**row, now=self.now) if row else None
+
+    def update_device(self, key: bytes, **values: Any) -> None:
+        """Change a device code."""
+        self._connection.execute(update(t.devices).where(t.devices.c.hash == key).values(**values))
+
+    def delete_device(self, key: bytes) -> None:
+        """Forget a device code."""
+        self._connection.execute(delete(t.devices).where(t.devices.c.hash == key))
+
+    # Refresh tokens and revocation
+
+    def add_refresh_token(self, **values: Any) -> None:
+        """Keep a refresh token."""
+        self._connection.execute(insert(t.refresh_tokens), values)
+
+    def refresh_token(self, key: bytes) -> RefreshToken | None:
+        """A refresh token by its fingerprint, locked until the end of the transaction."""
+        row = self._one(_REFRESH, key=key)
+        return RefreshToken(**row) if row else None
+
+    def rotate_refresh_token(self, key: bytes) -> None:
+        """Mark a refresh token as replaced by a younger one."""
+        table = t.refresh_tokens
+        self._connection.execute(
+            update(table).where(table.c.hash == key, table.c.rotated_at.is_(None)).values(rotated_at=self.now)
+        )
+
+    def revoke_family(self, family: str) -> None:
+        """Revoke all refresh tokens that stem from one login."""
+        table = t.refresh_tokens
+        self._connection.execute(update(table).where(table.c.family == family).values(revoked=True))
+
+    def revoke_consent(self, sub: str, client_id: str) -> None:
+        """Revoke all that a client holds of a person, the remembered consent too."""
+        for table in (t.refresh_tokens, t.consents):
+            whose = and_(table.c.sub == sub, table.c.client_id == client_id)
+            change = delete(table) if table is t.consents else update(table).values(revoked=True)
+            self._connection.execute(change.where(whose))
+
+    def revoke_access_token(self, jti: str, expires_at: int) -> None:
+        """Put an access token on the list of revoked ones until its end."""
+        self._connection.execute(
+            insert(t.revoked_tokens).values(jti=jti, expires_at=expires_at).on_conflict_do_nothing()
+        )
+
+    def is_revoked(self, jti: str) -> bool:
+        """Whether an access token was revoked."""
+        return self._connection.execute(_REVOKED, {"key": jti}).first() is not None
+
+    def grants_of(self, sub: str) -> list[dict[str, Any]]:
+        """Clients that hold a live refresh token of a person, the latest first."""
+        table = t.refresh_tokens
+        rows = self._connection.execute(
+            select(table.c.client_id, t.clients.c.name, table.c.scope, table.c.issued_at, table.c.expires_at)
+            .distinct(table.c.client_id)
+            .select_from(table.join(t.clients, table.c.client_id == t.clients.c.client_id))
+            .where(
+                table.c.sub == sub,
+                ~table.c.revoked,
+                table.c.rotated_at.is_(None),
+                table.c.expires_at > self.now,
+            )
+            .order_by(table.c.client_id, table.c.issued_at.desc())
+        )
+        return [dict(row) for row in rows.mappings()]
+
+    # Consents and sessions
+
+    def consent(self, sub: str, client_id: str) -> str:
+        """The scope that a person consented to before; empty if none."""
+        row = self._one(select(t.consents.c.scope).where(t.consents.c.sub == sub, t.consents.c.client_id == client_id))
+        return str(row["scope"]) if row else ""
+
+    def remember_consent(self, sub: str, client_id: str, scope: str) -> None:
+        """Remember a consent in place of the former one."""
+        values = {"scope": scope, "given_at": self.now}
+        self._connection.execute(
+            insert(t.consents)
+            .values(sub=sub, client_id=client_id, **values)
+            .on_conflict_do_update(index_elements=["sub", "client_id"], set_=values)
+        )
+
+    def add_session(self, key: bytes, sub: str, expires_at: int) -> None:
+        """Keep a browser session."""
+        self._connection.execute(
+            insert(t.sessions).values(hash=key, sub=sub, auth_time=self.now, expires_at=expires_at)
+        )
+
+    def session(self, key: bytes) -> tuple[str, int] | None:
+        """Subject and time of login of a live session."""
+        row = self._one(_SESSION, key=key, now=self.now)
+        return (row["sub"], row["auth_time"]) if row else None
+
+    def delete_session(self, key: bytes) -> None:
+        """End a session."""
+        self._connection.execute(delete(t.sessions).where(t.sessions.c.hash == key))
+
+    # Attempts
+
+    def locked_until(self, key: str) -> int:
+        """When attempts under this key are heard again; 0 if they are heard now."""
+        row = self._one(select(t.throttle.c.locked_until).where(t.throttle.c.key == key))
+        return int(row["locked_until"]) if row and row["locked_until"] > self.now else 0
+
+    def count_failure(self, key: str, *, forget_s: int) -> int:
+        """Count a failed attempt and say how many there were in a row."""
+        table = t.throttle
+        fresh = {"failures": 1, "locked_until": 0, "expires_at": self.now + forget_s}
+        counted = case((table.c.expires_at <= self.now, 1), else_=table.c.failures + 1)
+        statement = insert(table).values(key=key, **fresh)
+        statement = statement.on_conflict_do_update(
+            index_elements=["key"], set_={**fresh, "failures": counted, "locked_until": table.c.locked_until}
+        )
+        return int(self._connection.execute(statement.returning(table.c.failures)).scalar_one())
+
+    def lock(self, key: str, until: int) -> None:
+        """Hear no attempts under this key until then."""
+        self._connection.execute(update(t.throttle).where(t.throttle.c.key == key).values(locked_until=until))
+
+    def clear_failures(self, key: str) -> None:
+        """Forget the failed attempts under this key."""
+        self._connection.execute(delete(t.throttle).where(t.throttle.c.key == key))
+
+    def sweep(self) -> Mapping[str, int]:
+        """Delete what has expired.
+
+        Returns:
+            Rows deleted by table.
+        """
+        tables = (t.codes, t.devices, t.refresh_tokens, t.revoked_tokens, t.sessions, t.throttle)
+        return {
+            table.name: self._connection.execute(delete(table).where(table.c.expires_at <= self.now)).rowcount
+            for table in tables
+        }

@@ -1,0 +1,203 @@
+"""From HTTP to a function and back: one transaction and one thread a request, no request unbounded, none unlogged."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from urllib.parse import parse_qsl
+
+from authlib.oauth2.base import OAuth2Error
+from authlib.oauth2.rfc6749.errors import InvalidRequestError
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from boathouse.apps.tokens import database
+from boathouse.apps.tokens.issuer import Issuer
+from boathouse.apps.tokens.oauth import Request, Server
+from boathouse.apps.tokens.store import Store
+
+_LOG = logging.getLogger(__name__)
+_ACCESS = logging.getLogger("boathouse.tokens.access")
+
+BODY_LIMIT_BYTES = 65536
+QUERY_LIMIT_BYTES = 16384
+_FIELDS_AT_MOST = 100
+_FORM = "application/x-www-form-urlencoded"
+
+Pairs = Sequence[tuple[str, str]]
+
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+_CLOSED_CSP = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_NO_STORE = (b"cache-control", b"no-store")
+
+
+@dataclass
+class Call:
+    """One request on its way through a handler."""
+
+    issuer: Issuer
+    store: Store
+    http: HttpRequest
+    query: Pairs
+    form: Pairs
+
+    @cached_property
+    def server(self) -> Server:
+        """Authlib's server for this request."""
+        return Server(self.issuer, self.store, self.address)
+
+    @property
+    def address(self) -> str:
+        """Where the request comes from."""
+        return self.http.client.host if self.http.client else ""
+
+    @property
+    def is_post(self) -> bool:
+        """Whether something is to be changed."""
+        return self.http.method == "POST"
+
+    def value(self, name: str) -> str:
+        """A form field, or else a query parameter; empty if absent."""
+        return dict(self.form).get(name) or dict(self.query).get(name, "")
+
+    def oauth(self, *, form: Pairs | None = None) -> Request:
+        """The request as Authlib sees it.
+
+        Raises:
+            InvalidRequestError: a parameter is repeated or malformed.
+        """
+        uri = f"{self.issuer.settings.issuer}{self.http.url.path}"
+        return Request(
+            self.http.method, uri, self.http.headers, query=self.query, form=self.form if form is None else form
+        )
+
+
+Handler = Callable[[Call], Response]
+
+
+def endpoint(issuer: Issuer, handler: Handler) -> Callable[[HttpRequest], Awaitable[Response]]:
+    """An asynchronous endpoint around a handler that works in a thread, in a transaction of its own."""
+
+    async def respond(http: HttpRequest) -> Response:
+        try:
+            query = _pairs(http.scope["query_string"])
+            form = _pairs(await http.body()) if http.method == "POST" and _is_form(http) else ()
+        except ClientDisconnect:
+            return JSONResponse({"error": "invalid_request", "error_description": "The body is too long"}, 413)
+        except ValueError as error:
+            return _refuse(InvalidRequestError(f"The parameters are malformed: {type(error).__name__}"))
+        return await run_in_threadpool(_work, issuer, handler, http, query, form)
+
+    return respond
+
+
+def _is_form(http: HttpRequest) -> bool:
+    return http.headers.get("content-type", "").partition(";")[0].strip().lower() == _FORM
+
+
+def _pairs(encoded: bytes) -> Pairs:
+    return parse_qsl(encoded.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_FIELDS_AT_MOST)
+
+
+def _work(issuer: Issuer, handler: Handler, http: HttpRequest, query: Pairs, form: Pairs) -> Response:
+    def run(connection: Connection) -> Response:
+        call = Call(issuer, Store(connection, issuer.hasher), http, query, form)
+        response = handler(call)
+        call.server.settle()
+        return response
+
+    try:
+        return database.transaction(issuer.engine, run)
+    except OAuth2Error as error:
+        return _refuse(error)
+    except SQLAlchemyError as error:
+        _LOG.error("%s %s: database: %s", http.method, http.url.path, getattr(error, "orig", error))
+        return JSONResponse(
+            {"error": "temporarily_unavailable", "error_description": "The database does not answer"},
+            503,
+            {"Retry-After": "1"},
+        )
+
+
+def _refuse(error: OAuth2Error) -> Response:
+    status, body, headers = error()
+    return JSONResponse(body, status, dict(headers))
+
+
+@dataclass
+class _Exchange:
+    """What the outer middleware learns about one request."""
+
+    started: float = field(default_factory=time.perf_counter)
+    status: int = 0
+
+
+class Guard:
+    """Bounds the size of requests, adds the security headers, and logs one line a request: no query, no body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection of the ASGI server."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        exchange = _Exchange()
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                headers = message.setdefault("headers", [])
+                present = {name for name, _ in headers}
+                headers.extend(pair for pair in (*_HEADERS, _CLOSED_CSP, _NO_STORE) if pair[0] not in present)
+            await send(message)
+
+        try:
+            if too_long := self._too_long(scope):
+                await too_long(scope, receive, sending)
+            else:
+                await self._app(scope, _bounded(receive), sending)
+        finally:
+            elapsed_ms = (time.perf_counter() - exchange.started) * 1000
+            client = scope.get("client") or ("", 0)
+            # A path may hold an escaped line break: nobody writes lines of his own into the log.
+            path = scope["path"][:100].encode("unicode_escape").decode()
+            _ACCESS.info("%s %s %s %d %.1f ms", client[0], scope["method"], path, exchange.status, elapsed_ms)
+
+    @staticmethod
+    def _too_long(scope: Scope) -> Response | None:
+        if len(scope["query_string"]) > QUERY_LIMIT_BYTES:
+            return JSONResponse({"error": "invalid_request", "error_description": "The URL is too long"}, 414)
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > BODY_LIMIT_BYTES:
+            return JSONResponse({"error": "invalid_request", "error_description": "The body is too long"}, 413)
+        return None
+
+
+def _bounded(receive: Receive) -> Receive:
+    """A body without a length breaks off where it becomes too long."""
+    seen = 0
+
+    async def receiving() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > BODY_LIMIT_BYTES:
+            return {"type": "http.disconnect"}
+        return message
+
+    return receiving

@@ -1,0 +1,78 @@
+"""Who calls: the bearer token of a request, verified, with the scope of this service."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from datetime import UTC, datetime
+
+from boathouse.apps.transfers.settings import Settings
+from boathouse.apps.transfers.store import Caller
+from boathouse.errors import AuthError
+from boathouse.wlcg.verify import Claims, Verifier
+
+SCOPE = "fts"
+_REMEMBERED = 1024
+_REMEMBER_S = 300.0
+"""How long a verified token is taken without another look at its signature; no longer than it lives."""
+
+
+class ScopeError(AuthError):
+    """The token is good, and does not allow what was asked for."""
+
+
+class Gate:
+    """Lets callers in. Shared between threads.
+
+    Args:
+        settings: issuer, audience, VO and operators.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._verifier = Verifier(settings.issuer, settings.audience, settings.ca_file)
+        self._known: OrderedDict[bytes, tuple[float, Claims]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def caller(self, authorization: str | None) -> Caller:
+        """The caller of a request.
+
+        Args:
+            authorization: value of the ``Authorization`` header.
+
+        Raises:
+            AuthError: there is no bearer token, or it is not acceptable (401).
+            ScopeError: it lacks the scope ``fts`` (403).
+            ServiceError: the issuer's keys cannot be had now (503).
+        """
+        kind, _, token = (authorization or "").partition(" ")
+        if kind.lower() != "bearer" or not token.strip():
+            raise AuthError("no bearer token", expected="a header Authorization: Bearer …")
+        claims = self._claims(token.strip())
+        if not claims.covers(SCOPE):
+            raise ScopeError(
+                "the token does not allow transfers", expected=f"scope {SCOPE}", got=" ".join(claims.scope)
+            )
+        return Caller(
+            subject=claims.sub,
+            client_id=claims.client_id,
+            vo=claims.groups[0].split("/")[1] if claims.groups else self._settings.vo,
+            expires_at=datetime.fromtimestamp(claims.exp, UTC),
+            operator=claims.sub in self._settings.operators,
+        )
+
+    def _claims(self, token: str) -> Claims:
+        key = hashlib.sha256(token.encode()).digest()
+        now = time.time()
+        with self._lock:
+            until, claims = self._known.get(key, (0.0, None))
+        if claims is not None and now < until:
+            return claims
+        claims = self._verifier.verify(token)
+        with self._lock:
+            self._known[key] = (min(now + _REMEMBER_S, claims.exp), claims)
+            while len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return claims

@@ -1,0 +1,120 @@
+"""Checksums as they travel: ``ADLER32:062c0215`` from clients, ``Digest`` and ``Repr-Digest`` from storage.
+
+They are compared as numbers. Some catalogues drop the zeros in front of an adler32, some storage does: ``9600001``
+and ``09600001`` are one checksum.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from boathouse.errors import InputError
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A checksum algorithm under its three names."""
+
+    name: str
+    """Name in ``Want-Digest`` and in FTS3 (RFC 3230 registry)."""
+    field: str
+    """Name in ``Repr-Digest`` (RFC 9530; ``adler`` and ``crc32c`` in its registry)."""
+    size_bytes: int
+
+
+ALGORITHMS = {
+    algorithm.name: algorithm
+    for algorithm in (Algorithm("adler32", "adler", 4), Algorithm("crc32c", "crc32c", 4), Algorithm("md5", "md5", 16))
+}
+_SEPARATORS = re.compile(r"[:=]")
+
+
+@dataclass(frozen=True)
+class Checksum:
+    """A checksum; two are equal when algorithm and number are."""
+
+    algorithm: Algorithm
+    value: int
+
+    def __str__(self) -> str:
+        return f"{self.algorithm.name.upper()}:{self.hex}"
+
+    @property
+    def hex(self) -> str:
+        """All digits, zeros in front included."""
+        return f"{self.value:0{2 * self.algorithm.size_bytes}x}"
+
+    @property
+    def repr_digest(self) -> str:
+        """Value of a ``Repr-Digest`` header (RFC 9530: a structured dictionary of byte sequences)."""
+        raw = self.value.to_bytes(self.algorithm.size_bytes, "big")
+        return f"{self.algorithm.field}=:{base64.b64encode(raw).decode()}:"
+
+
+def parse(text: str | None) -> tuple[Algorithm | None, Checksum | None]:
+    """What a client wants checked: ``"ADLER32:062c0215"``, ``"ADLER32"`` (ask the source), or nothing.
+
+    Returns:
+        The algorithm, and the checksum if its value was given.
+
+    Raises:
+        InputError: the algorithm is not known, or the value is not one of its values.
+    """
+    if not text:
+        return None, None
+    name, *rest = _SEPARATORS.split(text.strip(), maxsplit=1)
+    algorithm = ALGORITHMS.get(name.lower())
+    if algorithm is None:
+        raise InputError("unknown checksum algorithm", expected=" ".join(ALGORITHMS), got=name)
+    if not rest or not rest[0]:
+        return algorithm, None
+    return algorithm, _from_hex(algorithm, rest[0])
+
+
+def _from_hex(algorithm: Algorithm, text: str) -> Checksum:
+    digits = text.strip().lower().removeprefix("0x")
+    if not re.fullmatch(rf"[0-9a-f]{{1,{2 * algorithm.size_bytes}}}", digits):
+        raise InputError(
+            f"not a checksum of algorithm {algorithm.name}",
+            expected=f"1 to {2 * algorithm.size_bytes} hexadecimal digits",
+            got=text,
+        )
+    return Checksum(algorithm, int(digits, 16))
+
+
+def from_headers(headers: Mapping[str, str], algorithm: Algorithm) -> Checksum | None:
+    """The checksum that a storage element answered, if it did.
+
+    Args:
+        headers: the answer's headers, with names looked up without regard to case.
+        algorithm: the one that was asked for.
+    """
+    for entry in headers.get("Digest", "").split(","):
+        name, _, value = entry.strip().partition("=")
+        if name.lower() == algorithm.name and value:
+            return _digest_value(algorithm, value)
+    for entry in headers.get("Repr-Digest", "").split(","):
+        name, _, value = entry.strip().partition("=")
+        if name.lower() in (algorithm.field, algorithm.name) and value.startswith(":"):
+            return _from_base64(algorithm, value.strip(":"))
+    return None
+
+
+def _digest_value(algorithm: Algorithm, value: str) -> Checksum | None:
+    try:
+        return _from_hex(algorithm, value)
+    except InputError:
+        # RFC 3230 wants md5 in base64, and most storage elements send it in hexadecimal.
+        return _from_base64(algorithm, value)
+
+
+def _from_base64(algorithm: Algorithm, value: str) -> Checksum | None:
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except binascii.Error:
+        return None
+    return Checksum(algorithm, int.from_bytes(raw, "big")) if len(raw) == algorithm.size_bytes else None

@@ -1,0 +1,389 @@
+"""One attempt to copy one file: what is asked, in which order, and what the answers mean.
+
+The destination is asked to copy with ``Overwrite: F`` first. A server that creates the file exclusively thereby
+also refuses a second writer, whoever that is, and a file that is there already costs no question beforehand. Only
+when the copy is refused do we look: the right file is a success, another one may be replaced if the client allows
+it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
+
+from boathouse.apps.transfers import checksums
+from boathouse.apps.transfers.checksums import Algorithm, Checksum
+from boathouse.apps.transfers.failures import CopyError, ErrorClass, Failure, Side, of_copy, printable
+from boathouse.apps.transfers.markers import Progress
+from boathouse.apps.transfers.renewal import Renewal
+from boathouse.apps.transfers.settings import Limits
+from boathouse.apps.transfers.states import FileState
+from boathouse.apps.transfers.storage import CopyAnswer, Found, Storage, UnreachedError, matches
+from boathouse.apps.transfers.work import Outcome, Step, Task, Token, Work
+
+log = logging.getLogger(__name__)
+
+# Rucio knows this sentence, and then compares the file that is there.
+EXISTS = "Destination file exists and overwrite is not enabled"
+_CLEAN_AGAIN_S = 10.0
+_TELL_S = 1.0
+_LONGEST_ANSWER = 500
+_T = TypeVar("_T")
+
+
+class Ledger(Protocol):
+    """What the copier tells the queue while it works; each answers whether the file is still this worker's."""
+
+    async def progress(self, work: Work, transferred_bytes: int) -> bool:
+        """Note how far the copy is."""
+
+    async def wrote(self, work: Work) -> bool:
+        """Note that what lies at the destination is ours."""
+
+    async def holds(self, work: Work) -> bool:
+        """Ask only."""
+
+
+class LostError(Exception):
+    """The file is not ours any more: it was canceled, or another worker took it over."""
+
+
+@dataclass
+class _Attempt:
+    """What is known while an attempt goes on."""
+
+    work: Work
+    algorithm: Algorithm | None
+    checksum: Checksum | None
+    size_bytes: int | None
+    steps: list[Step] = field(default_factory=list)
+    source_token: Token | None = None
+    dest_token: Token | None = None
+    in_the_way: Found | None = None
+    """A file at the destination that may not be overwritten."""
+    sent: bool = False
+    """Whether a COPY was sent and its end is not known: something of ours may lie, or still grow, there."""
+
+    def note(self, asked: str, answered: str) -> None:
+        self.steps.append(Step(datetime.now(UTC), asked, printable(answered)[:_LONGEST_ANSWER]))
+
+
+@dataclass(frozen=True)
+class _Done:
+    size_bytes: int
+    existed: bool = False
+
+
+class Copier:
+    """Copies, verifies and cleans claimed files; the same for every kind of storage.
+
+    Args:
+        storage: who talks to storage elements.
+        renewal: who renews tokens.
+        ledger: the queue.
+        limits: the limits.
+    """
+
+    def __init__(self, storage: Storage, renewal: Renewal, ledger: Ledger, limits: Limits) -> None:
+        self._storage = storage
+        self._renewal = renewal
+        self._ledger = ledger
+        self._limits = limits
+
+    async def run(self, work: Work) -> Outcome:
+        """Work on a claimed file until its outcome is known. Cancel the task to stop it: that is an outcome too."""
+        started = datetime.now(UTC)
+        clock = asyncio.get_running_loop().time
+        begun = clock()
+        attempt = _begin(work)
+        steps = {Task.copy: self._copy, Task.verify: self._verify, Task.clean: self._clean}
+        try:
+            result = await self._bounded(attempt, steps[work.task])
+        except CopyError as error:
+            outcome = self._failed(attempt, error.failure)
+        except (LostError, asyncio.CancelledError):
+            # Of a file that is still ours this says: start again, nothing was wrong with it.
+            outcome = Outcome(work, FileState.SUBMITTED, started, clean_in_s=self._settle(attempt), spend=False)
+        except Exception as error:
+            # A fault of ours must not take the worker down; it is told, and tried again within bounds.
+            log.exception("%s internal fault", work.name)
+            failure = Failure(Side.TRANSFER, ErrorClass.internal, f"{type(error).__name__}: {error}")
+            outcome = self._failed(attempt, failure)
+        else:
+            outcome = Outcome(work, FileState.FINISHED, started, size_bytes=result.size_bytes, existed=result.existed)
+        return replace(outcome, started=started, seconds=clock() - begun, steps=tuple(attempt.steps))
+
+    async def _bounded(self, attempt: _Attempt, step: Callable[[_Attempt], Awaitable[_Done]]) -> _Done:
+        try:
+            async with asyncio.timeout(self._limits.copy_s):
+                return await step(attempt)
+        except TimeoutError as error:
+            cause = f"not at an end after {self._limits.copy_s:.0f} s"
+            raise CopyError(Failure(Side.TRANSFER, ErrorClass.timeout, cause)) from error
+
+    async def _copy(self, attempt: _Attempt) -> _Done:
+        work = attempt.work
+        await self._dest_token(attempt)
+        await self._source_token(attempt)
+        if attempt.size_bytes is None or (attempt.algorithm and attempt.checksum is None):
+            await self._ask_source(attempt)
+        if not work.overwrite:
+            found = await self._look_around(attempt)
+            if found is not None:
+                return self._already_there(attempt, found)
+            await self._still_ours(self._ledger.wrote(work))
+        answer = await self._pull(attempt, overwrite=False)
+        if not answer.accepted:
+            found = await self._look_around(attempt)
+            if found is not None and self._right(attempt, found):
+                return _Done(found.size_bytes or 0, existed=True)
+            if found is not None and work.overwrite:
+                answer = await self._pull(attempt, overwrite=True)
+        if answer.succeeded:
+            return await self._check(attempt)
+        failure = of_copy(answer.status, answer.text, source_host=work.source_host, destination_host=work.dest_host)
+        if answer.accepted:
+            await self._remove(attempt)
+        raise CopyError(await self._whose_bytes(attempt, failure))
+
+    async def _source_token(self, attempt: _Attempt) -> None:
+        token, margin = attempt.source_token or attempt.work.source_token, self._limits.token_margin_s
+        attempt.source_token = await self._renewal.usable(token, Side.SOURCE, margin)
+
+    async def _dest_token(self, attempt: _Attempt) -> None:
+        token, margin = attempt.dest_token or attempt.work.dest_token, self._limits.token_margin_s
+        attempt.dest_token = await self._renewal.usable(token, Side.DESTINATION, margin)
+
+    async def _ask_source(self, attempt: _Attempt) -> None:
+        """Let the source say what the client did not: size and checksum."""
+        found = await self._look_at_source(attempt, attempt.algorithm)
+        attempt.size_bytes = found.size_bytes if attempt.size_bytes is None else attempt.size_bytes
+        attempt.checksum = attempt.checksum or found.checksum
+        if attempt.checksum is None and attempt.work.checksum and attempt.algorithm:
+            cause = f"the source does not tell its {attempt.algorithm.name} checksum, and no value was given"
+            raise CopyError(Failure(Side.SOURCE, ErrorClass.checksum, cause, retryable=False))
+
+    async def _look_at_source(self, attempt: _Attempt, algorithm: Algorithm | None) -> Found:
+        work = attempt.work
+        found = await self._noted(
+            attempt,
+            f"HEAD {_bare(work.source_url)}",
+            self._storage.look(
+                Side.SOURCE, work.source_url, _value(attempt.source_token), algorithm, attempt.size_bytes
+            ),
+        )
+        if found is None:
+            raise CopyError(Failure(Side.SOURCE, ErrorClass.source, f"no such file: {_bare(work.source_url)}"))
+        return found
+
+    async def _look(self, attempt: _Attempt, algorithm: Algorithm | None) -> Found | None:
+        work = attempt.work
+        return await self._noted(
+            attempt,
+            f"HEAD {_bare(work.dest_url)}" + (f" for its {algorithm.name}" if algorithm else ""),
+            self._storage.look(
+                Side.DESTINATION, work.dest_url, _value(attempt.dest_token), algorithm, attempt.size_bytes
+            ),
+        )
+
+    async def _look_around(self, attempt: _Attempt) -> Found | None:
+        """Look at a destination that somebody may still write: sizes first, since a checksum costs the reader time."""
+        found = await self._look(attempt, None)
+        if found is None or attempt.algorithm is None or found.size_bytes != attempt.size_bytes:
+            return found
+        return await self._look(attempt, attempt.algorithm)
+
+    def _right(self, attempt: _Attempt, found: Found) -> bool:
+        """Whether a file is known to be the wanted one: size and checksum, or size alone if no more was asked."""
+        if matches(found, size_bytes=attempt.size_bytes, checksum=attempt.checksum) or attempt.size_bytes is None:
+            return False
+        return attempt.checksum is not None and found.checksum is not None
+
+    def _already_there(self, attempt: _Attempt, found: Found) -> _Done:
+        if self._right(attempt, found):
+            return _Done(found.size_bytes or 0, existed=True)
+        attempt.in_the_way = found
+        raise CopyError(Failure(Side.DESTINATION, ErrorClass.exists, f"{EXISTS}: {found}"))
+
+    async def _pull(self, attempt: _Attempt, *, overwrite: bool) -> CopyAnswer:
+        work = attempt.work
+
+        clock = asyncio.get_running_loop().time
+        told = clock()
+
+        async def moved(progress: Progress) -> None:
+            # Servers send a first marker at once: a small file is over before anybody asks how far it is.
+            nonlocal told
+            if clock() - told < _TELL_S:
+                return
+            told = clock()
+            await self._still_ours(self._ledger.progress(work, progress.transferred_bytes))
+            # The check at the end needs a token that lives, however long the copy takes.
+            await self._dest_token(attempt)
+
+        attempt.sent = True
+        asked = f"COPY {_bare(work.dest_url)} from {_bare(work.source_url)}, Overwrite: {'T' if overwrite else 'F'}"
+        copying = self._storage.copy(
+            work.dest_url,
+            _value(attempt.dest_token),
+            work.source_url,
+            _value(attempt.source_token),
+            overwrite=overwrite,
+            checksum=attempt.checksum,
+            moved=moved,
+        )
+        try:
+            answer = await self._noted(attempt, asked, copying)
+        except UnreachedError:
+            attempt.sent = False
+            raise
+        attempt.sent = answer.accepted
+        return answer
+
+    async def _check(self, attempt: _Attempt) -> _Done:
+        """Compare what arrived; remove it if it is not what was wanted."""
+        found = await self._look(attempt, attempt.algorithm)
+        if found is None:
+            cause = "the destination told of success, and has no such file"
+            raise CopyError(Failure(Side.DESTINATION, ErrorClass.destination, cause))
+        wrong = matches(found, size_bytes=attempt.size_bytes, checksum=attempt.checksum)
+        if attempt.checksum is not None and found.checksum is None:
+            wrong = {**wrong, "checksum": "not told by the destination"}
+        if not wrong:
+            return _Done(found.size_bytes or 0)
+        await self._remove(attempt)
+        cause = "; ".join(f"{name} mismatch: {difference}" for name, difference in wrong.items())
+        failure = Failure(Side.DESTINATION, ErrorClass.checksum, cause)
+        raise CopyError(await self._whose_bytes(attempt, failure))
+
+    async def _whose_bytes(self, attempt: _Attempt, failure: Failure) -> Failure:
+        """For wrong bytes: whether the source has them already. It is asked only then."""
+        if failure.kind is not ErrorClass.checksum:
+            return failure
+        try:
+            found = await self._look_at_source(attempt, attempt.algorithm)
+        except CopyError as error:
+            return failure.because(f"the source could not be compared: {error.failure.cause}")
+        wrong = matches(found, size_bytes=attempt.size_bytes, checksum=attempt.checksum)
+        if not wrong:
+            return failure
+        cause = "; ".join(f"{name} mismatch: {difference}" for name, difference in wrong.items())
+        return Failure(Side.SOURCE, ErrorClass.checksum, f"{cause}; {failure.cause}", retryable=False)
+
+    async def _remove(self, attempt: _Attempt) -> None:
+        """Remove what a copy of ours left, if it is still ours to remove; if that fails, it is left for later."""
+        work = attempt.work
+        await self._still_ours(self._ledger.holds(work))
+        try:
+            await self._noted(
+                attempt,
+                f"DELETE {_bare(work.dest_url)}",
+                self._storage.delete(work.dest_url, _value(attempt.dest_token)),
+            )
+        except CopyError as error:
+            log.warning("%s partial destination not removed: %s", work.name, error.failure.reason)
+        else:
+            attempt.sent = False
+
+    async def _verify(self, attempt: _Attempt) -> _Done:
+        """A dead worker's file: right and complete, or to be cleaned and tried again."""
+        # The server goes on with the copy until its next marker finds nobody there.
+        attempt.sent = attempt.work.overwrite or attempt.work.wrote
+        await self._dest_token(attempt)
+        found = await self._look_around(attempt)
+        if found is not None and self._right(attempt, found):
+            attempt.sent = False
+            return _Done(found.size_bytes or 0)
+        cause = f"the worker died while it copied; the destination has {found or 'no such file'}"
+        raise CopyError(Failure(Side.TRANSFER, ErrorClass.internal, cause))
+
+    async def _clean(self, attempt: _Attempt) -> _Done:
+        """Remove what an aborted copy left, unless it is the right file after all."""
+        await self._dest_token(attempt)
+        found = await self._look_around(attempt)
+        if found is None or self._right(attempt, found):
+            return _Done(0, existed=True)
+        if not (attempt.work.overwrite or attempt.work.wrote):
+            return _Done(0, existed=True)
+        await self._still_ours(self._ledger.holds(attempt.work))
+        await self._storage.delete(attempt.work.dest_url, _value(attempt.dest_token))
+        log.info("%s partial destination removed", attempt.work.name)
+        return _Done(0, existed=True)
+
+    def _failed(self, attempt: _Attempt, failure: Failure) -> Outcome:
+        """What to do after a failure: try again, take the next source, or give up."""
+        work = attempt.work
+        now = datetime.now(UTC)
+        clean = self._settle(attempt)
+        if work.task is Task.clean:
+            return Outcome(work, FileState.FAILED, now, failure, clean_in_s=_CLEAN_AGAIN_S)
+        elsewhere = work.alternatives and failure.side is not Side.DESTINATION and work.task is Task.copy
+        if failure.kind is ErrorClass.network and not elsewhere:
+            # Its storage element is paused; waiting for it costs no attempt.
+            return Outcome(work, FileState.SUBMITTED, now, failure, spend=False, clean_in_s=clean)
+        if failure.again and not elsewhere and work.spent + 1 < work.attempts:
+            delay = self._limits.retry_delay_s * 4**work.spent
+            return Outcome(work, FileState.SUBMITTED, now, failure, delay_s=delay, clean_in_s=clean)
+        report = _dest_file(attempt.in_the_way) if attempt.in_the_way else None
+        return Outcome(work, FileState.FAILED, now, failure, failover=elsewhere, clean_in_s=clean, dest_file=report)
+
+    def _settle(self, attempt: _Attempt) -> float | None:
+        return self._limits.settle_s if attempt.sent else None
+
+    @staticmethod
+    async def _noted(attempt: _Attempt, asked: str, question: Awaitable[_T]) -> _T:
+        try:
+            answer = await question
+        except CopyError as error:
+            attempt.note(asked, error.failure.reason)
+            raise
+        attempt.note(asked, _words(answer))
+        return answer
+
+    @staticmethod
+    async def _still_ours(answer: Awaitable[bool]) -> None:
+        if not await answer:
+            raise LostError
+
+
+def _begin(work: Work) -> _Attempt:
+    algorithm, checksum = checksums.parse(work.checksum)
+    if not work.verify:
+        return _Attempt(work, None, None, work.size_bytes)
+    # A client that wants a check and names no checksum gets the one that all storage of the field knows.
+    return _Attempt(work, algorithm or checksums.ALGORITHMS["adler32"], checksum, work.size_bytes)
+
+
+def _value(token: Token | None) -> str | None:
+    return token.value if token else None
+
+
+def _words(answer: object) -> str:
+    match answer:
+        case None:
+            return "nothing is there"
+        case CopyAnswer():
+            moved = f", {answer.progress.markers} markers, {answer.progress.connections}" if answer.accepted else ""
+            return f"HTTP {answer.status} {answer.text or 'no outcome'}{moved}"
+        case _:
+            return str(answer)
+
+
+def _dest_file(found: Found) -> dict[str, object]:
+    """FTS3's report of a file at the destination; Rucio compares it with what it expects there."""
+    return {
+        "file_size": found.size_bytes,
+        "checksum_type": found.checksum.algorithm.name.upper() if found.checksum else None,
+        "checksum_value": found.checksum.hex if found.checksum else None,
+        "file_on_disk": True,
+        "file_on_tape": False,
+    }
+
+
+def _bare(url: str) -> str:
+    """A URL without its query, which may hold a signature."""
+    return url.partition("?")[0]

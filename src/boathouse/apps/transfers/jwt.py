@@ -1,0 +1,33 @@
+"""A look into tokens that are carried for others. They are not verified here: storage does that."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+
+def payload(token: str) -> Mapping[str, Any]:
+    """The unverified claims; empty if the token is opaque."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return {}
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (binascii.Error, ValueError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def expiry(token: str) -> datetime | None:
+    """When the token ends, as it says itself."""
+    end = payload(token).get("exp")
+    if isinstance(end, bool) or not isinstance(end, int | float):
+        return None
+    try:
+        return datetime.fromtimestamp(end, UTC)
+    except (OverflowError, OSError, ValueError):
+        return None

@@ -1,0 +1,3 @@
+"""Migrations of the transfer service's database."""
+
+from __future__ import annotations

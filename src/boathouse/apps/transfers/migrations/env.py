@@ -1,0 +1,11 @@
+"""Run by Alembic: migrate over the connection that :mod:`boathouse.apps.transfers.database` hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from boathouse.apps.transfers.tables import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+with context.begin_transaction():
+    context.run_migrations()

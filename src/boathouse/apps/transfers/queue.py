@@ -1,0 +1,290 @@
+"""The workers' side of the database: claim files, tell what became of them. Each call is one transaction.
+
+Locks are taken in one order everywhere: jobs (by id), then files. Claims skip what is locked.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine, RowMapping, insert, select, text, update
+
+from boathouse.apps.transfers import database, jwt
+from boathouse.apps.transfers.events import JOBS, WORK, WORKER_LOCK, notify
+from boathouse.apps.transfers.scheduler import Link, slots
+from boathouse.apps.transfers.seal import Seal
+from boathouse.apps.transfers.settings import Limits
+from boathouse.apps.transfers.states import FileState, JobState
+from boathouse.apps.transfers.tables import files, tokens, workers
+from boathouse.apps.transfers.work import Task, Token, Work
+from boathouse.errors import AuthError
+
+_CLAIM_LOCK = 0x636C6169
+_GRACE_S = 5
+"""After PostgreSQL itself was restarted, workers get this long to take their locks again."""
+
+_LINKS = text("""
+    WITH RECURSIVE links AS (
+        (SELECT source_host, dest_host FROM files WHERE file_state = 'SUBMITTED'
+         ORDER BY source_host, dest_host LIMIT 1)
+      UNION ALL
+        SELECT next.source_host, next.dest_host FROM links, LATERAL (
+            SELECT source_host, dest_host FROM files WHERE file_state = 'SUBMITTED'
+               AND (source_host, dest_host) > (links.source_host, links.dest_host)
+            ORDER BY source_host, dest_host LIMIT 1) next)
+    SELECT source_host, dest_host FROM links""")
+_ACTIVE = text(
+    "SELECT source_host, dest_host, count(*) FROM files WHERE file_state = 'ACTIVE' GROUP BY source_host, dest_host"
+)
+_PAUSES = text("SELECT host, paused_until > now() AS paused FROM endpoints")
+_NEXT = text("""
+    SELECT extract(epoch FROM min(at) - now()) FROM (
+        SELECT min(not_before) AS at FROM files WHERE file_state = 'SUBMITTED' AND not_before > now()
+        UNION ALL SELECT min(paused_until) FROM endpoints WHERE paused_until > now()
+        UNION ALL SELECT min(clean_at) FROM files WHERE busy AND clean_at > now()) times""")
+_PICK = text("""
+    SELECT f.file_id, f.dest_url
+    FROM jsonb_to_recordset(CAST(:links AS jsonb)) AS link(source text, dest text, slots int)
+    CROSS JOIN LATERAL (
+        SELECT w.file_id, w.dest_url, w.priority FROM files w
+        WHERE w.file_state = 'SUBMITTED' AND w.source_host = link.source AND w.dest_host = link.dest
+          AND w.not_before <= now()
+          AND NOT EXISTS (SELECT 1 FROM files b WHERE b.dest_url = w.dest_url AND b.busy)
+        ORDER BY w.priority DESC, w.file_id LIMIT link.slots FOR UPDATE SKIP LOCKED) f
+    ORDER BY f.priority DESC, f.file_id""")
+_RETURNING = """
+    RETURNING f.file_id, f.job_id, f.attempt, f.spent, f.source_url, f.dest_url, f.source_host, f.dest_host,
+      f.source_token, f.dest_token, f.checksum, f.user_filesize, f.wrote, f.file_state,
+      j.overwrite_flag, j.verify_checksum, j.attempts,
+      j.job_type = 'R' AND EXISTS (SELECT 1 FROM files n WHERE n.job_id = f.job_id AND n.file_index = f.file_index
+                                   AND n.file_state = 'NOT_USED') AS alternatives"""
+_START = text(
+    f"""
+    UPDATE files f SET file_state = 'ACTIVE', worker = :worker, busy = true, wrote = false, clean_at = NULL,
+      attempt = f.attempt + 1, start_time = now(), finish_time = NULL, transferred = 0
+    FROM jobs j WHERE j.job_id = f.job_id AND f.file_id = ANY(:ids) {_RETURNING}"""  # noqa: S608 - made of constants
+)
+_ADOPT = text(
+    f"""
+    UPDATE files f SET worker = :worker, attempt = f.attempt + 1
+    FROM jobs j WHERE j.job_id = f.job_id AND f.worker = :dead AND f.busy AND f.file_state = 'ACTIVE'
+      AND f.file_id <> ALL(:but) {_RETURNING}"""  # noqa: S608 - made of constants
+)
+_TAKE_UNCLEAN = text(
+    f"""
+    UPDATE files f SET worker = :worker, attempt = f.attempt + 1
+    FROM jobs j WHERE j.job_id = f.job_id AND f.file_id IN (
+      SELECT file_id FROM files WHERE busy AND worker IS NULL AND clean_at <= now() AND file_state <> 'ACTIVE'
+      ORDER BY clean_at LIMIT :free FOR UPDATE SKIP LOCKED) {_RETURNING}"""  # noqa: S608 - made of constants
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a claim gave."""
+
+    work: tuple[Work, ...]
+    next_s: float | None
+    """When something that waits for its time can be claimed, in seconds from now."""
+
+
+class Queue:
+    """Claims files for one worker.
+
+    Args:
+        engine: the database.
+        seal: what tokens are sealed with.
+        limits: the limits.
+    """
+
+    def __init__(self, engine: Engine, seal: Seal, limits: Limits) -> None:
+        self._engine = engine
+        self._reading = database.reading(engine)
+        self._seal = seal
+        self._limits = limits
+        with engine.begin() as connection:
+            row = {"host": socket.gethostname(), "pid": os.getpid()}
+            self.worker = int(connection.scalars(insert(workers).returning(workers.c.worker), row).one())
+
+    def claim(self, free: int) -> Claim:
+        """Start up to ``free`` files, each on a link with a free slot and to a destination that nobody writes."""
+        with self._engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _CLAIM_LOCK})
+            links: list[Link] = [(row[0], row[1]) for row in connection.execute(_LINKS)]
+            work: tuple[Work, ...] = ()
+            if links and free > 0:
+                active = {(row[0], row[1]): row[2] for row in connection.execute(_ACTIVE)}
+                unreachable = {row[0]: bool(row[1]) for row in connection.execute(_PAUSES)}
+                ids = self._pick(connection, slots(links, active, unreachable, limits=self._limits, free=free))
+                if ids:
+                    rows = connection.execute(_START, {"worker": self.worker, "ids": ids}).mappings().all()
+                    work = self._work(connection, rows, Task.copy)
+                    self._mark_started(connection, {each.job_id for each in work})
+            seconds = connection.scalar(_NEXT)
+        return Claim(work, None if seconds is None else max(float(seconds), 0.0))
+
+    @staticmethod
+    def _pick(connection: Connection, given: Mapping[Link, int]) -> list[int]:
+        if not given:
+            return []
+        links = [{"source": source, "dest": dest, "slots": count} for (source, dest), count in given.items()]
+        picked: dict[str, int] = {}
+        for file_id, dest_url in connection.execute(_PICK, {"links": json.dumps(links)}):
+            picked.setdefault(dest_url, file_id)
+        return list(picked.values())
+
+    @staticmethod
+    def _mark_started(connection: Connection, job_ids: Collection[str]) -> None:
+        # A job that is locked is being changed by somebody who will set its state himself.
+        changed = connection.scalars(
+            text("""
+                UPDATE jobs SET job_state = :active, revision = revision + 1 WHERE job_id IN (
+                  SELECT job_id FROM jobs WHERE job_id = ANY(CAST(:ids AS uuid[])) AND job_state = :submitted
+                  FOR UPDATE SKIP LOCKED) RETURNING job_id"""),
+            {"active": JobState.ACTIVE, "submitted": JobState.SUBMITTED, "ids": sorted(job_ids)},
+        )
+        if ids := [str(each) for each in changed]:
+            notify(connection, JOBS, ids)
+
+    def take_unclean(self, free: int) -> tuple[Work, ...]:
+        """Destinations where an ended copy may have left something, and that can be looked at now."""
+        with self._engine.begin() as connection:
+            rows = connection.execute(_TAKE_UNCLEAN, {"worker": self.worker, "free": free}).mappings().all()
+            return self._work(connection, rows, Task.clean)
+
+    def adopt(self, running: Collection[int]) -> tuple[Work, ...]:
+        """Files of workers that died, and our own that nobody works on (a claim whose answer was lost).
+
+        Args:
+            running: ids of the files that this worker does work on.
+        """
+        adopted: list[Work] = []
+        with self._engine.begin() as connection:
+            dead = [self.worker]
+            fresh = "SELECT now() - pg_postmaster_start_time() < make_interval(secs => :grace)"
+            if not connection.scalar(text(fresh), {"grace": _GRACE_S}):
+                dead += self._dead(connection)
+            for worker in dead:
+                but = list(running) if worker == self.worker else []
+                rows = connection.execute(_ADOPT, {"worker": self.worker, "dead": worker, "but": but})
+                adopted += self._work(connection, rows.mappings().all(), Task.verify)
+                connection.execute(
+                    update(files)
+                    .where(files.c.worker == worker, files.c.busy, files.c.file_state != FileState.ACTIVE)
+                    .where(files.c.file_id.not_in(but))
+                    .values(worker=None, clean_at=text("now()"))
+                )
+        return tuple(adopted)
+
+    def _dead(self, connection: Connection) -> list[int]:
+        query = select(files.c.worker).where(files.c.busy, files.c.worker.is_not(None)).distinct()
+        others = [worker for worker in connection.scalars(query) if worker not in (None, self.worker)]
+        lock = text("SELECT pg_try_advisory_xact_lock(:kind, :worker)")
+        return [worker for worker in others if connection.scalar(lock, {"kind": WORKER_LOCK, "worker": worker})]
+
+    def progress(self, work: Work, transferred_bytes: int) -> bool:
+        """Note how far a copy is.
+
+        Returns:
+            Whether the file is still ours to copy.
+        """
+        return self._update_held(work, transferred=transferred_bytes)
+
+    def wrote(self, work: Work) -> bool:
+        """Note that what lies at the destination from now on is ours. Returns whether the file is still ours."""
+        return self._update_held(work, wrote=True)
+
+    def holds(self, work: Work) -> bool:
+        """Whether the destination is still ours to touch."""
+        query = select(files.c.file_id).where(
+            files.c.file_id == work.file_id,
+            files.c.worker == self.worker,
+            files.c.attempt == work.attempt,
+            files.c.busy,
+        )
+        with self._reading.connect() as connection:
+            return connection.scalar(query) is not None
+
+    def _update_held(self, work: Work, **values: object) -> bool:
+        statement = (
+            update(files)
+            .where(files.c.file_id == work.file_id, files.c.worker == self.worker, files.c.attempt == work.attempt)
+            .where(files.c.file_state == FileState.ACTIVE)
+            .values(**values)
+        )
+        with self._engine.begin() as connection:
+            return connection.execute(statement).rowcount == 1
+
+    def _work(self, connection: Connection, rows: Sequence[RowMapping], task: Task) -> tuple[Work, ...]:
+        wanted = {row[name] for row in rows for name in ("source_token", "dest_token")} - {None}
+        known = {token.token_id: token for token in self.tokens(connection, wanted)}
+        return tuple(
+            Work(
+                task=task,
+                file_id=row["file_id"],
+                job_id=str(row["job_id"]),
+                attempt=row["attempt"],
+                spent=row["spent"],
+                attempts=row["attempts"] or self._limits.attempts,
+                source_url=row["source_url"],
+                dest_url=row["dest_url"],
+                source_host=row["source_host"],
+                dest_host=row["dest_host"],
+                source_token=known.get(row["source_token"]),
+                dest_token=known.get(row["dest_token"]),
+                overwrite=row["overwrite_flag"],
+                verify=row["verify_checksum"],
+                checksum=row["checksum"],
+                size_bytes=row["user_filesize"],
+                wrote=row["wrote"],
+                alternatives=row["alternatives"],
+            )
+            for row in rows
+        )
+
+    def tokens(self, connection: Connection, token_ids: Iterable[int]) -> list[Token]:
+        """Tokens by id, opened. One that cannot be opened is left out: its host will refuse, and say so."""
+        opened = []
+        for row in connection.execute(select(tokens).where(tokens.c.token_id.in_(list(token_ids)))).mappings():
+            job_id, host = str(row["job_id"]), row["host"]
+            try:
+                value = self._seal.open(row["sealed"], job_id, host)
+            except AuthError:
+                continue
+            opened.append(Token(row["token_id"], job_id, host, value, row["expires_at"]))
+        return opened
+
+    def renewed(self, token: Token, value: str) -> Token:
+        """Store the successor of a token."""
+        fresh = Token(token.token_id, token.job_id, token.host, value, jwt.expiry(value))
+        sealed = self._seal.close(value, token.job_id, token.host)
+        with self._engine.begin() as connection:
+            connection.execute(
+                update(tokens)
+                .where(tokens.c.token_id == token.token_id)
+                .values(sealed=sealed, expires_at=fresh.expires_at)
+            )
+        return fresh
+
+    def current(self, token: Token) -> Token | None:
+        """The token as it is stored now; another worker may have renewed it."""
+        with self._reading.connect() as connection:
+            return next(iter(self.tokens(connection, [token.token_id])), None)
+
+    def ending(self, before: datetime) -> list[Token]:
+        """Tokens that end soon and that open jobs still need."""
+        query = text("""
+            SELECT t.token_id FROM tokens t JOIN jobs j USING (job_id)
+            WHERE t.expires_at > now() AND t.expires_at < :before AND j.job_finished IS NULL LIMIT 200""")
+        with self._reading.connect() as connection:
+            return self.tokens(connection, connection.scalars(query, {"before": before}).all())
+
+    def wake(self) -> None:
+        """Call all workers."""
+        with self._engine.begin() as connection:
+            notify(connection, WORK)

@@ -1,0 +1,163 @@
+"""Tokens that would run out are exchanged at the issuer (RFC 8693) for the same audience and scope.
+
+A token that has run out already cannot be exchanged; tokens of queued files are therefore exchanged in advance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiohttp
+
+from boathouse.apps.transfers import jwt
+from boathouse.apps.transfers.failures import CopyError, ErrorClass, Failure, Side
+from boathouse.apps.transfers.settings import Settings
+from boathouse.apps.transfers.work import Token
+
+log = logging.getLogger(__name__)
+
+_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
+_ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a kind of token
+_TIMEOUT = aiohttp.ClientTimeout(total=15)
+_ASK_AGAIN = timedelta(seconds=60)
+
+
+class Renewal:
+    """Exchanges tokens; one exchange at a time for each. Open it inside the event loop; close it there.
+
+    Args:
+        settings: issuer, client and margins.
+        current: reads a token again (another worker may have renewed it).
+        store: keeps the new value, and returns the token with it.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        current: Callable[[Token], Awaitable[Token | None]],
+        store: Callable[[Token, str], Awaitable[Token]],
+    ) -> None:
+        self._settings = settings
+        self._current = current
+        self._store = store
+        self._locks: dict[int, asyncio.Lock] = {}
+        self._refused: dict[int, datetime] = {}
+        self._endpoint: str | None = None
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(settings.ca_file)), limit=4),
+            auth=aiohttp.BasicAuth(settings.client_id, settings.client_secret),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=_TIMEOUT,
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def usable(self, token: Token | None, side: Side, margin_s: float) -> Token | None:
+        """The token if it lives for ``margin_s`` more, else its successor.
+
+        Raises:
+            CopyError: it ends too soon, and there is no successor; the issuer's words are in the cause.
+        """
+        if token is None or token.expires_at is None or _lives(token, margin_s):
+            return token
+        try:
+            return await self._renew(token, margin_s)
+        except CopyError as error:
+            if _lives(token, 1.0):
+                # It may do for a short copy; storage decides.
+                return token
+            cause = f"the token for {token.host} ended at {token.expires_at:%Y-%m-%dT%H:%M:%S}: {error.failure.cause}"
+            raise CopyError(Failure(side, ErrorClass.auth, cause)) from error
+
+    async def ahead(self, tokens: list[Token]) -> int:
+        """Exchange tokens in advance. Returns how many were; a refused one is asked for again after a minute."""
+        renewed = 0
+        now = datetime.now(UTC)
+        self._refused = {key: until for key, until in self._refused.items() if until > now}
+        for token in tokens:
+            if token.token_id in self._refused:
+                continue
+            try:
+                await self._renew(token, self._settings.limits.renew_s)
+                renewed += 1
+            except CopyError as error:
+                self._refused[token.token_id] = now + _ASK_AGAIN
+                log.warning("token=%d job=%s not exchanged: %s", token.token_id, token.job_id, error.failure.cause)
+        return renewed
+
+    async def _renew(self, token: Token, margin_s: float) -> Token:
+        lock = self._locks.setdefault(token.token_id, asyncio.Lock())
+        try:
+            async with lock:
+                stored = await self._current(token)
+                if stored is not None and _lives(stored, margin_s) and stored.value != token.value:
+                    return stored
+                value = await self._exchange(token)
+                log.info("token=%d job=%s host=%s exchanged", token.token_id, token.job_id, token.host)
+                return await self._store(token, value)
+        finally:
+            if not lock.locked():
+                self._locks.pop(token.token_id, None)
+
+    async def _exchange(self, token: Token) -> str:
+        claims = jwt.payload(token.value)
+        if claims.get("iss") != self._settings.issuer:
+            raise _refused(f"it is of another issuer, {claims.get('iss')!r}")
+        audience = claims.get("aud", "")
+        form = {
+            "grant_type": _GRANT,
+            "subject_token": token.value,
+            "subject_token_type": _ACCESS_TOKEN,
+            "requested_token_type": _ACCESS_TOKEN,
+            "audience": " ".join(audience) if isinstance(audience, list) else str(audience),
+            "scope": _without_refresh(str(claims.get("scope", ""))),
+        }
+        try:
+            async with self._session.post(await self._token_endpoint(), data=form, allow_redirects=False) as reply:
+                answer = await _json(reply)
+                status = reply.status
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _refused(f"the issuer cannot be reached: {type(error).__name__}: {error}") from error
+        value = answer.get("access_token")
+        if status != 200 or not isinstance(value, str):
+            words = " ".join(str(answer.get(key, "")) for key in ("error", "error_description")).strip()
+            raise _refused(f"the issuer did not exchange it: HTTP {status} {words}".strip())
+        return value
+
+    async def _token_endpoint(self) -> str:
+        if self._endpoint is None:
+            url = f"{self._settings.issuer}/.well-known/openid-configuration"
+            async with self._session.get(url, allow_redirects=False) as reply:
+                endpoint = (await _json(reply)).get("token_endpoint")
+            if not isinstance(endpoint, str) or not endpoint.startswith("https://"):
+                raise _refused("the issuer names no token endpoint")
+            self._endpoint = endpoint
+        return self._endpoint
+
+
+def _lives(token: Token, margin_s: float) -> bool:
+    return token.expires_at is None or token.expires_at > datetime.now(UTC) + timedelta(seconds=margin_s)
+
+
+def _without_refresh(scope: str) -> str:
+    return " ".join(each for each in scope.split() if each != "offline_access")
+
+
+def _refused(cause: str) -> CopyError:
+    return CopyError(Failure(Side.TRANSFER, ErrorClass.auth, cause))
+
+
+async def _json(reply: aiohttp.ClientResponse) -> dict[str, Any]:
+    try:
+        document = await reply.json(content_type=None)
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -1,0 +1,122 @@
+"""Settings of the transfer service: one JSON file, read once."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from boathouse.errors import InputError
+
+Seconds = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def _key(value: str) -> str:
+    try:
+        raw = base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
+    except binascii.Error as error:
+        msg = "not URL-safe base64"
+        raise ValueError(msg) from error
+    if len(raw) != 32:
+        msg = f"must encode 32 bytes, not {len(raw)}"
+        raise ValueError(msg)
+    return value
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+
+class Limits(_Model):
+    """How much is done at once, how long things may take, how often they are tried."""
+
+    active: Count = 64
+    """Copies that one worker runs at once."""
+    per_storage: Count = 24
+    """Copies into, and copies out of, one storage element at once, over all workers."""
+    per_link: Count = 16
+    """Copies from one storage element to one other at once, over all workers."""
+    attempts: Count = 3
+    """How often a file is tried when a client does not say."""
+    retry_delay_s: Seconds = 2.0
+    """Wait before the second attempt; four times as long before each further one."""
+    connect_s: Seconds = 10.0
+    """Time to open a connection to a storage element."""
+    answer_s: Seconds = 60.0
+    """Time in which a storage element must begin to answer; checksums of large files get more."""
+    stall_s: Seconds = 60.0
+    """A copy whose byte count has not grown for this long is aborted."""
+    copy_s: Seconds = 86400.0
+    """A copy that takes longer than this is aborted."""
+    settle_s: Seconds = 6.0
+    """After a copy was aborted, its server may write until its next marker (5 s); nothing is touched before."""
+    pause_s: Seconds = 60.0
+    """Longest pause between tries of a storage element that refuses connections (1 s at first, then doubled)."""
+    patience_s: Seconds = 900.0
+    """How long a file waits for a storage element that cannot be reached before it fails."""
+    token_margin_s: Seconds = 60.0
+    """A token that has less than this left is exchanged before it is used."""
+    renew_s: Seconds = 600.0
+    """A token of a queued file that has less than this left is exchanged in advance."""
+    keep_s: Seconds = 7 * 86400.0
+    """How long ended jobs can still be asked for."""
+    clean_s: Seconds = 86400.0
+    """How long the removal of a partial destination is tried."""
+    files_per_job: Count = 10_000
+    """Most files in one job."""
+    body_bytes: Count = 64 * 1024 * 1024
+    """Largest request body, in bytes."""
+    wait_s: Seconds = 60.0
+    """Longest wait of one status request."""
+
+
+class Settings(_Model):
+    """Everything that the service must know."""
+
+    listen_address: str
+    """Address to listen on."""
+    port: Annotated[int, Field(ge=1, le=65535)]
+    """Port to listen on."""
+    certificate: Path
+    """Certificate chain of the server, PEM."""
+    key: Path
+    """Its private key, PEM."""
+    database_url: str = Field(repr=False, pattern=r"^postgresql\+psycopg://")
+    """SQLAlchemy URL of the database, ``postgresql+psycopg://role:password@/database?host=/socket/directory``."""
+    issuer: str
+    """URL of the token issuer, byte for byte the ``iss`` of its tokens."""
+    ca_file: Path
+    """CA bundle that verifies the issuer and all storage elements."""
+    audience: str
+    """The ``aud`` that a client's token must name."""
+    vo: str
+    """The VO of tokens that name no group."""
+    client_id: str
+    """The service's own client at the issuer; it exchanges tokens that would run out."""
+    client_secret: str = Field(repr=False)
+    """Secret of that client."""
+    store_key: Annotated[str, AfterValidator(_key)] = Field(repr=False)
+    """Key under which tokens lie in the database: 32 bytes in URL-safe base64."""
+    operators: tuple[str, ...] = ()
+    """Subjects that may see and cancel everybody's jobs."""
+    limits: Limits = Limits()
+    """How much, how long, how often."""
+
+
+def load(path: Path) -> Settings:
+    """Settings from a JSON file.
+
+    Raises:
+        InputError: the file cannot be read, or a setting is missing, unknown or of the wrong kind; all are named.
+    """
+    try:
+        return Settings.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError("cannot read the settings", got=str(error), where=str(path)) from error
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise InputError("unfit settings", got=problems, where=str(path)) from error

@@ -1,0 +1,296 @@
+"""Questions to storage elements over HTTPS: what is there, copy from there, delete. Connections are kept alive.
+
+Redirects are not followed, since a token would go with them to a host that it was not given for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+import aiohttp
+from yarl import URL
+
+from boathouse.apps.transfers.checksums import Algorithm, Checksum, from_headers
+from boathouse.apps.transfers.failures import CopyError, ErrorClass, Failure, Side, of_status
+from boathouse.apps.transfers.markers import Progress
+from boathouse.apps.transfers.settings import Limits
+from boathouse.apps.transfers.urls import host_of
+
+_KEEP_ALIVE_S = 25.0
+_SLOWEST_CHECKSUM = 20e6
+"""Bytes per second that a storage element is trusted to checksum."""
+_BODY_LIMIT = 4096
+_LINE_LIMIT = 65536
+_IMPATIENCE_S = (3.0, 10.0)
+"""How long the first and the second question for a checksum may take."""
+
+
+class UnreachedError(CopyError):
+    """No connection came about: nothing was asked for."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file on storage."""
+
+    size_bytes: int | None
+    checksum: Checksum | None
+
+    def __str__(self) -> str:
+        return f"{self.size_bytes} bytes, checksum {self.checksum or 'not told'}"
+
+
+@dataclass(frozen=True)
+class CopyAnswer:
+    """How a COPY ended."""
+
+    status: int
+    progress: Progress
+    text: str
+    """The outcome line, or the body of a refusal."""
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the server began to copy (and so may have left something)."""
+        return 200 <= self.status < 300
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the server says that the copy is complete."""
+        return self.accepted and self.progress.succeeded
+
+
+class Storage:
+    """One client for all storage elements. Open it inside the event loop; close it there.
+
+    Args:
+        ca_file: CAs that their certificates must chain to.
+        limits: the limits.
+    """
+
+    def __init__(self, ca_file: Path, limits: Limits) -> None:
+        self._limits = limits
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                ssl=ssl.create_default_context(cafile=str(ca_file)),
+                limit=0,
+                limit_per_host=0,
+                keepalive_timeout=_KEEP_ALIVE_S,
+                ttl_dns_cache=60,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            read_bufsize=_LINE_LIMIT,
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    def _timeout(self, answer_s: float) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=None, sock_connect=self._limits.connect_s, sock_read=answer_s)
+
+    async def look(
+        self, side: Side, url: str, token: str | None, algorithm: Algorithm | None, size_bytes: int | None = None
+    ) -> Found | None:
+        """What lies at a URL; None if nothing does.
+
+        Args:
+            side: which of the two it is, for the failure.
+            url: the file.
+            token: bearer token with ``storage.read`` there.
+            algorithm: checksum to ask for.
+            size_bytes: expected size; a checksum of a large file takes long.
+
+        Raises:
+            CopyError: the storage element could not be asked, or refused to answer.
+        """
+        headers = _authorization(token)
+        patience_s = [self._limits.answer_s]
+        if algorithm is not None:
+            headers |= {"Want-Digest": algorithm.name, "Want-Repr-Digest": f"{algorithm.field}=10"}
+            # XRootD 6.2.0, asked for the checksum of a file that was closed this instant or is still written, answers
+            # 400 or 500, or never; asked again, it answers.
+            patience_s = [min(each, self._limits.answer_s) for each in _IMPATIENCE_S] + patience_s
+            patience_s = [each + (size_bytes or 0) / _SLOWEST_CHECKSUM for each in patience_s]
+        status, found = 0, None
+        for number, answer_s in enumerate(patience_s, start=1):
+            try:
+                status, found = await self._head(url, headers, algorithm, answer_s)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                if number == len(patience_s) or not _timed_out(error):
+                    raise CopyError(_unreached(side, url, error)) from error
+            else:
+                if status not in (HTTPStatus.BAD_REQUEST, HTTPStatus.INTERNAL_SERVER_ERROR):
+                    break
+        if status not in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
+            raise CopyError(of_status(side, status, "to HEAD", host_of(url)))
+        return found
+
+    async def _head(
+        self, url: str, headers: dict[str, str], algorithm: Algorithm | None, answer_s: float
+    ) -> tuple[int, Found | None]:
+        async with self._session.request(
+            "HEAD", URL(url, encoded=True), headers=headers, allow_redirects=False, timeout=self._timeout(answer_s)
+        ) as reply:
+            if reply.status != HTTPStatus.OK:
+                return reply.status, None
+            checksum = from_headers(reply.headers, algorithm) if algorithm else None
+            return reply.status, Found(reply.content_length, checksum)
+
+    async def delete(self, url: str, token: str | None) -> None:
+        """Remove a file at the destination; one that is not there is removed.
+
+        Raises:
+            CopyError: the storage element could not be asked, or refused.
+        """
+        try:
+            async with self._session.request(
+                "DELETE",
+                URL(url, encoded=True),
+                headers=_authorization(token),
+                allow_redirects=False,
+                timeout=self._timeout(self._limits.answer_s),
+            ) as reply:
+                if reply.status >= 300 and reply.status != HTTPStatus.NOT_FOUND:
+                    text = await _text(reply)
+                    raise CopyError(of_status(Side.DESTINATION, reply.status, f"to DELETE: {text}", host_of(url)))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise CopyError(_unreached(Side.DESTINATION, url, error)) from error
+
+    async def copy(
+        self,
+        destination: str,
+        destination_token: str | None,
+        source: str,
+        source_token: str | None,
+        *,
+        overwrite: bool,
+        checksum: Checksum | None,
+        moved: Callable[[Progress], Awaitable[None]],
+    ) -> CopyAnswer:
+        """Have the destination pull a file from the source (HTTP third-party copy), and wait for the end.
+
+        The transport between the two is the destination's; it gets the source's token from us in a header and uses
+        it for the source only.
+
+        Args:
+            destination: URL of the new file; its parents are made by the server.
+            destination_token: bearer token with ``storage.create`` there, and ``storage.modify`` to overwrite.
+            source: URL of the file.
+            source_token: bearer token with ``storage.read`` there.
+            overwrite: whether a file that is there may be replaced.
+            checksum: the expected checksum; servers that honour it refuse other bytes with 412 and leave nothing.
+            moved: awaited at each marker; what it raises ends the copy.
+
+        Returns:
+            The answer; a refusal is an answer as well.
+
+        Raises:
+            CopyError: the destination could not be reached, broke off, or nothing moved for too long.
+        """
+        headers = _authorization(destination_token) | {
+            "Source": source,
+            "Credential": "none",
+            "Overwrite": "T" if overwrite else "F",
+            "RequireChecksumVerification": "false",
+        }
+        if source_token is not None:
+            headers["TransferHeaderAuthorization"] = f"Bearer {source_token}"
+        if checksum:
+            headers["Repr-Digest"] = checksum.repr_digest
+        try:
+            reply = await self._begin(destination, headers)
+            async with reply:
+                progress = Progress()
+                if not 200 <= reply.status < 300:
+                    return CopyAnswer(reply.status, progress, await _text(reply))
+                await self._follow(reply, progress, moved)
+                return CopyAnswer(reply.status, progress, progress.outcome or "")
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise UnreachedError(_unreached(Side.DESTINATION, destination, error)) from error
+        except aiohttp.ServerTimeoutError as error:
+            raise CopyError(_unreached(Side.DESTINATION, destination, error)) from error
+        except (aiohttp.ClientError, OSError) as error:
+            failure = Failure(Side.DESTINATION, ErrorClass.destination, f"the copy broke off: {_words(error)}")
+            raise CopyError(failure) from error
+
+    async def _begin(self, destination: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        """Send a COPY; once more if the kept connection had been closed by the server meanwhile."""
+        url, timeout = URL(destination, encoded=True), self._timeout(self._limits.stall_s)
+        try:
+            return await self._session.request("COPY", url, headers=headers, allow_redirects=False, timeout=timeout)
+        except aiohttp.ServerDisconnectedError:
+            return await self._session.request("COPY", url, headers=headers, allow_redirects=False, timeout=timeout)
+
+    async def _follow(
+        self, reply: aiohttp.ClientResponse, progress: Progress, moved: Callable[[Progress], Awaitable[None]]
+    ) -> None:
+        """Read markers to the end of the answer; an outcome is the last word even if the connection stays open."""
+        clock = asyncio.get_running_loop().time
+        grown, seen, markers = clock(), 0, 0
+        while progress.outcome is None:
+            try:
+                async with asyncio.timeout_at(grown + self._limits.stall_s):
+                    line = await reply.content.readline()
+            except TimeoutError as error:
+                cause = f"{seen} bytes, and no more for {self._limits.stall_s:.0f} s ({progress.connections})"
+                raise CopyError(Failure(Side.TRANSFER, ErrorClass.timeout, cause)) from error
+            if not line:
+                return
+            progress.feed(line.decode(errors="replace"))
+            if progress.transferred_bytes > seen:
+                grown, seen = clock(), progress.transferred_bytes
+            if progress.markers > markers:
+                markers = progress.markers
+                await moved(progress)
+        await reply.read()
+
+
+def _authorization(token: str | None) -> dict[str, str]:
+    return {} if token is None else {"Authorization": f"Bearer {token}"}
+
+
+async def _text(reply: aiohttp.ClientResponse) -> str:
+    """The first words of an answer's body, and its status line's if there are none."""
+    body = (await reply.content.read(_BODY_LIMIT)).decode(errors="replace").strip()
+    return body or (reply.reason or "")
+
+
+def _unreached(side: Side, url: str, error: Exception) -> Failure:
+    host = host_of(url)
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        # Nobody mends a certificate within seconds: it is the server's fault, not the network's.
+        kind = ErrorClass.source if side is Side.SOURCE else ErrorClass.destination
+        return Failure(side, kind, f"TLS with {host} failed: {_words(error)}", retryable=True)
+    if _timed_out(error):
+        return Failure(side, ErrorClass.timeout, f"{host} did not answer in time: {_words(error)}")
+    return Failure(side, ErrorClass.network, f"{host} cannot be reached: {_words(error)}", host=host)
+
+
+def _timed_out(error: Exception) -> bool:
+    """Whether a server that was reached did not answer in time."""
+    return isinstance(error, aiohttp.SocketTimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError)
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def matches(found: Found, *, size_bytes: int | None, checksum: Checksum | None) -> Mapping[str, str]:
+    """How a file on storage differs from what is expected; empty if it does not.
+
+    A checksum that storage does not tell is no difference; :class:`Found` shows that it was not told.
+    """
+    differences = {}
+    if size_bytes is not None and found.size_bytes != size_bytes:
+        differences["size"] = f"{found.size_bytes} bytes, expected {size_bytes}"
+    if checksum is not None and found.checksum is not None and found.checksum != checksum:
+        differences["checksum"] = f"{found.checksum}, expected {checksum}"
+    return differences

@@ -1,0 +1,206 @@
+"""What a client submits (the body of ``POST /jobs``), checked and put in order before anything is stored."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from boathouse.apps.transfers import checksums, urls
+from boathouse.apps.transfers.states import JobType
+from boathouse.errors import InputError
+
+_TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
+_DURATION = re.compile(r"([0-9]{1,9})\s*([smh]?)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "": 3600}
+_PRIORITIES = range(1, 6)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place to copy a file from or to."""
+
+    surl: str
+    """The URL as the client wrote it."""
+    url: str
+    """What is asked of the server."""
+    token: str | None
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One file to copy: a destination, and sources in the order in which they are tried."""
+
+    sources: tuple[Place, ...]
+    destination: Place
+    checksum: str | None
+    """``ALGORITHM:hex``, or ``ALGORITHM`` when the source is to be asked."""
+    size_bytes: int | None
+    metadata: Any
+    activity: str
+    strategy: str
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job."""
+
+    transfers: tuple[Transfer, ...]
+    job_type: JobType
+    overwrite: bool
+    verify: bool
+    """Whether checksums are compared; sizes always are."""
+    priority: int
+    attempts: int | None
+    """How often each file is tried; none for the service's own number."""
+    queue_s: float | None
+    """How long files may wait in the queue."""
+    sid: str | None
+    """Seed of a deterministic job id."""
+    metadata: Any
+    params: Mapping[str, Any]
+
+
+def _fault(what: str, got: object = None) -> InputError:
+    return InputError(what, got=None if got is None else repr(got)[:200])
+
+
+def parse(body: object, *, files_per_job: int) -> Submission:
+    """A submission from the body's JSON.
+
+    Raises:
+        InputError: the body is not a submission that this service can carry out; the first fault is named.
+    """
+    if not isinstance(body, Mapping):
+        raise _fault("the body must be a JSON object")
+    params = body.get("params") or {}
+    files = body.get("files") or body.get("Files") or []
+    if not isinstance(params, Mapping) or not isinstance(files, Sequence) or isinstance(files, str):
+        raise _fault("params must be an object and files a list")
+    if not files:
+        raise _fault("no files: only copies can be submitted")
+    if len(files) > files_per_job:
+        raise _fault(f"too many files in one job: at most {files_per_job}", len(files))
+    if params.get("multihop"):
+        raise _fault("jobs of several hops are not supported: submit the hops one by one")
+    transfers = tuple(_transfer(entry, number) for number, entry in enumerate(files))
+    destinations = [each.destination.url for each in transfers]
+    if len(set(destinations)) < len(destinations):
+        raise _fault("the same destination twice in one job", max(destinations, key=destinations.count))
+    several = any(len(each.sources) > 1 for each in transfers)
+    return Submission(
+        transfers=transfers,
+        job_type=JobType.R if several else JobType.N,
+        overwrite=bool(params.get("overwrite")),
+        verify=params.get("verify_checksum") not in (None, False, "none", "n"),
+        priority=priority(params.get("priority")),
+        attempts=_attempts(params.get("retry")),
+        queue_s=_duration(params.get("max_time_in_queue")),
+        sid=_sid(params),
+        metadata=params.get("job_metadata"),
+        params=dict(params),
+    )
+
+
+def _transfer(entry: object, number: int) -> Transfer:
+    if not isinstance(entry, Mapping):
+        raise _fault(f"files[{number}] must be an object")
+    where = f"files[{number}]"
+    sources = _side(entry, "sources", "source_tokens", where)
+    destinations = _side(entry, "destinations", "destination_tokens", where)
+    if len(destinations) != 1:
+        raise _fault(f"{where} must have one destination", len(destinations))
+    if destinations[0].url in {source.url for source in sources}:
+        raise _fault(f"{where}: source and destination are the same", destinations[0].surl)
+    if destinations[0].token is None:
+        raise _fault(f"{where}: destination_tokens must hold a token")
+    size = entry.get("filesize")
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 2**63):
+        raise _fault(f"{where}: filesize must be a number of bytes", size)
+    checksum = entry.get("checksum")
+    if checksum is not None and not isinstance(checksum, str):
+        raise _fault(f"{where}: checksum must be ALGORITHM:value", checksum)
+    checksums.parse(checksum)
+    return Transfer(
+        sources=sources,
+        destination=destinations[0],
+        checksum=checksum or None,
+        size_bytes=size,
+        metadata=entry.get("metadata"),
+        activity=str(entry.get("activity") or "default")[:255],
+        strategy=str(entry.get("selection_strategy") or "auto")[:32],
+    )
+
+
+def _side(entry: Mapping[str, Any], name: str, token_name: str, where: str) -> tuple[Place, ...]:
+    places, tokens = entry.get(name), entry.get(token_name)
+    if not isinstance(places, list) or not places:
+        raise _fault(f"{where}: {name} must be a list of URLs", places)
+    if tokens is None:
+        tokens = [None] * len(places)
+    if not isinstance(tokens, list) or len(tokens) != len(places):
+        raise _fault(f"{where}: {token_name} must be a list as long as {name}")
+    return tuple(
+        Place(surl=place, url=urls.request_url(place), token=_token(token, f"{where}: {token_name}"))
+        for place, token in zip(places, tokens, strict=True)
+    )
+
+
+def _token(value: object, where: str) -> str | None:
+    if value is None:
+        return None
+    # What is put into a header must not be able to end it; the value itself is never repeated.
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+        raise _fault(f"{where} holds something that is not a bearer token")
+    return value
+
+
+def priority(value: object) -> int:
+    """A job's priority, 1 (lowest) to 5; 3 if none is given.
+
+    Raises:
+        InputError: it is not a number. Numbers outside the range are taken as its nearest end, as FTS3 does.
+    """
+    if value is None:
+        return 3
+    if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).lstrip("-").isdecimal():
+        raise _fault("priority must be a number from 1 to 5", value)
+    return min(max(int(value), _PRIORITIES.start), _PRIORITIES.stop - 1)
+
+
+def _attempts(value: object) -> int | None:
+    """FTS3's ``retry``: below 0 no retries, 0 the server's choice, above 0 that many."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _fault("retry must be a number", value)
+    return None if value == 0 else 1 if value < 0 else min(value, 100) + 1
+
+
+def _duration(value: object) -> float | None:
+    """FTS3's ``max_time_in_queue``: a number of hours, or a number with ``s``, ``m`` or ``h``."""
+    if value in (None, 0, ""):
+        return None
+    match = _DURATION.fullmatch(str(value).strip())
+    if isinstance(value, bool) or match is None:
+        raise _fault("max_time_in_queue must be a number of hours, or 30s, 30m, 30h", value)
+    return float(int(match[1]) * _SECONDS[match[2]])
+
+
+def _sid(params: Mapping[str, Any]) -> str | None:
+    generator = params.get("id_generator") or "standard"
+    if generator not in ("standard", "deterministic"):
+        raise _fault("unknown id_generator", generator)
+    if generator == "standard":
+        return None
+    sid = params.get("sid")
+    if not isinstance(sid, str) or not sid:
+        raise _fault("id_generator deterministic wants a sid")
+    return sid
+
+
+def deterministic_id(base_id: uuid.UUID, vo: str, sid: str) -> uuid.UUID:
+    """The job id that FTS3's clients compute from a seed: uuid5 of uuid5(base, VO)."""
+    return uuid.uuid5(uuid.uuid5(base_id, vo), sid)

@@ -1,0 +1,159 @@
+"""The tables, as SQLAlchemy Core; ``migrations`` makes them, and a test compares the two."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, UUID
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(column_0_label)s_idx",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+_TIME = TIMESTAMP(timezone=True)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", UUID(as_uuid=False), primary_key=True),
+    Column("owner", Text, nullable=False, comment="sub of the token that submitted it"),
+    Column("client_id", Text, nullable=False),
+    Column("vo_name", Text, nullable=False),
+    Column("job_state", Text, nullable=False),
+    Column("job_type", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("overwrite_flag", Boolean, nullable=False),
+    Column("verify_checksum", Boolean, nullable=False),
+    Column("attempts", Integer, comment="how often a file is tried; null: the service's own number"),
+    Column("source_se", Text, nullable=False),
+    Column("dest_se", Text, nullable=False),
+    Column("job_metadata", JSONB(none_as_null=True)),
+    Column("params", JSONB, nullable=False),
+    Column("reason", Text),
+    Column("submit_time", _TIME, nullable=False, server_default=text("now()")),
+    Column("job_finished", _TIME),
+    Column("expires_at", _TIME, comment="when files that still wait are canceled"),
+    Column("elements", Integer, nullable=False, comment="destinations"),
+    Column("finished", Integer, nullable=False, server_default="0"),
+    Column("failed", Integer, nullable=False, server_default="0"),
+    Column("canceled", Integer, nullable=False, server_default="0"),
+    Column("revision", BigInteger, nullable=False, server_default="0", comment="grows with every change of state"),
+)
+Index("jobs_owner", jobs.c.owner, jobs.c.submit_time)
+Index("jobs_open", jobs.c.submit_time, postgresql_where=jobs.c.job_finished.is_(None))
+Index("jobs_ended", jobs.c.job_finished, postgresql_where=jobs.c.job_finished.is_not(None))
+Index("jobs_expiring", jobs.c.expires_at, postgresql_where=text("job_finished IS NULL AND expires_at IS NOT NULL"))
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("token_id", BigInteger, Identity(), primary_key=True),
+    Column("job_id", UUID(as_uuid=False), ForeignKey("jobs.job_id", ondelete="CASCADE"), nullable=False),
+    Column("host", Text, nullable=False, comment="the only host that it is sent to"),
+    Column("expires_at", _TIME, comment="null: not known"),
+    Column("sealed", LargeBinary, nullable=False),
+)
+Index("tokens_job", tokens.c.job_id)
+Index("tokens_expiring", tokens.c.expires_at)
+
+files = Table(
+    "files",
+    metadata,
+    Column("file_id", BigInteger, Identity(), primary_key=True),
+    Column("job_id", UUID(as_uuid=False), ForeignKey("jobs.job_id", ondelete="CASCADE"), nullable=False),
+    Column("file_index", Integer, nullable=False, comment="the element of the job; its sources share it"),
+    Column("file_state", Text, nullable=False),
+    Column("source_surl", Text, nullable=False),
+    Column("dest_surl", Text, nullable=False),
+    Column("source_url", Text, nullable=False),
+    Column("dest_url", Text, nullable=False),
+    Column("source_host", Text, nullable=False),
+    Column("dest_host", Text, nullable=False),
+    Column("source_token", BigInteger, comment="tokens.token_id; gone when the job has ended"),
+    Column("dest_token", BigInteger),
+    Column("checksum", Text),
+    Column("user_filesize", BigInteger),
+    Column("file_metadata", JSONB(none_as_null=True)),
+    Column("activity", Text, nullable=False),
+    Column("selection_strategy", Text, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("not_before", _TIME, nullable=False, server_default=text("now()")),
+    Column("attempt", Integer, nullable=False, server_default="0", comment="attempts begun"),
+    Column("spent", Integer, nullable=False, server_default="0", comment="attempts that count against the limit"),
+    Column("worker", Integer, comment="who copies or cleans"),
+    Column("busy", Boolean, nullable=False, server_default=text("false"), comment="the destination may change"),
+    Column("wrote", Boolean, nullable=False, server_default=text("false"), comment="what lies there is ours"),
+    Column("clean_at", _TIME, comment="when a partial destination can be looked at"),
+    Column("clean_until", _TIME),
+    Column("start_time", _TIME),
+    Column("finish_time", _TIME),
+    Column("filesize", BigInteger, nullable=False, server_default="0"),
+    Column("transferred", BigInteger, nullable=False, server_default="0"),
+    Column("tx_duration", Float),
+    Column("throughput", Float, comment="MiB/s, as in FTS3"),
+    Column("reason", Text),
+    Column("error_class", Text),
+)
+Index("files_job", files.c.job_id, files.c.file_index)
+Index(
+    "files_queue",
+    files.c.source_host,
+    files.c.dest_host,
+    files.c.priority.desc(),
+    files.c.file_id,
+    postgresql_where=text("file_state = 'SUBMITTED'"),
+)
+Index("files_waiting", files.c.not_before, postgresql_where=text("file_state = 'SUBMITTED'"))
+Index("files_active", files.c.dest_host, files.c.source_host, postgresql_where=text("file_state = 'ACTIVE'"))
+# Two copies never write one destination at once, whatever a worker believes.
+Index("files_busy", files.c.dest_url, unique=True, postgresql_where=text("busy"))
+Index("files_held", files.c.worker, postgresql_where=text("busy"))
+Index("files_unclean", files.c.job_id, postgresql_where=text("busy"))
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("file_id", BigInteger, ForeignKey("files.file_id", ondelete="CASCADE"), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("started", _TIME, nullable=False),
+    Column("ended", _TIME, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("error_class", Text),
+    Column("reason", Text),
+    Column("steps", JSONB, nullable=False, comment="[{at, asked, answered}]: what each side said"),
+)
+
+endpoints = Table(
+    "endpoints",
+    metadata,
+    Column("host", Text, primary_key=True, comment="a storage element that cannot be reached"),
+    Column("since", _TIME, nullable=False, server_default=text("now()")),
+    Column("paused_until", _TIME, nullable=False),
+    Column("failures", Integer, nullable=False, server_default="1"),
+    Column("reason", Text, nullable=False),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("worker", Integer, Identity(), primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started", _TIME, nullable=False, server_default=text("now()")),
+)

@@ -1,0 +1,103 @@
+"""What must happen without anybody asking: jobs that waited too long end, old ones are forgotten.
+
+Each call is one transaction over a bounded number of rows, and may be made by any number of workers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Engine, RowMapping, text
+
+from boathouse.apps.transfers.events import JOBS, notify
+from boathouse.apps.transfers.settings import Limits
+from boathouse.apps.transfers.store import purge_tokens
+
+_BATCH = 500
+_EXPIRE = text("""
+    WITH over AS (
+      SELECT job_id FROM jobs WHERE job_finished IS NULL AND expires_at < now()
+      ORDER BY job_id LIMIT :batch FOR UPDATE SKIP LOCKED)
+    UPDATE files f SET file_state = 'CANCELED', finish_time = now(),
+      reason = 'Job has been canceled because it stayed in the queue for too long'
+    FROM over WHERE f.job_id = over.job_id AND f.file_state = 'SUBMITTED'
+    RETURNING f.job_id, f.file_index, f.file_state""")
+_IMPATIENT = text("""
+    WITH over AS (
+      SELECT f.file_id, e.host, e.reason, f.dest_host = e.host AS at_destination FROM endpoints e
+      JOIN files f ON f.file_state = 'SUBMITTED' AND e.host IN (f.source_host, f.dest_host)
+      JOIN jobs j ON j.job_id = f.job_id
+      WHERE e.since < now() - make_interval(secs => :patience)
+        AND j.submit_time < now() - make_interval(secs => :patience)
+      ORDER BY j.job_id LIMIT :batch FOR UPDATE OF j, f SKIP LOCKED)
+    UPDATE files f SET file_state = 'FAILED', finish_time = now(), error_class = 'network',
+      reason = concat(over.reason, '; ', over.host, ' could not be reached for too long')
+    FROM over WHERE f.file_id = over.file_id AND f.file_state = 'SUBMITTED'
+    RETURNING f.job_id, f.file_index, f.file_state""")
+# A file that still waits is on its last source, or its destination is at fault: its element ends with it.
+_COUNT = text("""
+    WITH gone AS (
+      SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(job_id uuid, file_index int, state text)),
+    counted AS (
+      SELECT job_id, count(*) FILTER (WHERE state = 'FAILED') AS failed,
+             count(*) FILTER (WHERE state = 'CANCELED') AS canceled FROM gone GROUP BY job_id),
+    changed AS (
+      SELECT j.job_id, j.failed + c.failed AS failed, j.canceled + c.canceled AS canceled,
+        j.finished + j.failed + j.canceled + c.failed + c.canceled >= j.elements AS ended
+      FROM jobs j JOIN counted c USING (job_id))
+    UPDATE jobs j SET failed = c.failed, canceled = c.canceled, revision = j.revision + 1,
+      job_finished = CASE WHEN c.ended THEN now() ELSE j.job_finished END,
+      job_state = CASE WHEN NOT c.ended THEN j.job_state WHEN j.finished > 0 THEN 'FINISHEDDIRTY'
+        WHEN c.failed > 0 THEN 'FAILED' ELSE 'CANCELED' END
+    FROM changed c WHERE j.job_id = c.job_id AND j.job_finished IS NULL RETURNING j.job_id""")
+_FORGET = text("""
+    DELETE FROM jobs WHERE job_id IN (
+      SELECT j.job_id FROM jobs j WHERE j.job_finished < now() - make_interval(secs => :keep)
+        AND NOT EXISTS (SELECT 1 FROM files f WHERE f.job_id = j.job_id AND f.busy)
+      ORDER BY j.job_finished LIMIT :batch FOR UPDATE SKIP LOCKED)""")
+_FORGET_WORKERS = text("""
+    DELETE FROM workers w WHERE w.started < now() - make_interval(secs => :keep) AND w.worker <> :worker
+      AND NOT EXISTS (SELECT 1 FROM files f WHERE f.worker = w.worker AND f.busy)""")
+# A host that nobody waits for any more has no trouble worth remembering.
+_FORGET_ENDPOINTS = text("""
+    DELETE FROM endpoints e WHERE e.paused_until < now() - make_interval(secs => :patience) AND NOT EXISTS (
+      SELECT 1 FROM files f
+      WHERE f.file_state IN ('SUBMITTED', 'ACTIVE') AND e.host IN (f.source_host, f.dest_host))""")
+
+
+def end_waiting(engine: Engine, limits: Limits) -> int:
+    """End files whose time in the queue is over, and those whose storage could not be reached for too long.
+
+    Returns:
+        How many files were ended.
+    """
+    total = 0
+    for statement in (_EXPIRE, _IMPATIENT):
+        with engine.begin() as connection:
+            rows = connection.execute(statement, {"batch": _BATCH, "patience": limits.patience_s}).mappings().all()
+            if rows:
+                _count(connection, rows)
+            total += len(rows)
+    return total
+
+
+def _count(connection: Connection, rows: Sequence[RowMapping]) -> None:
+    ended = json.dumps(
+        [{"job_id": str(row["job_id"]), "file_index": row["file_index"], "state": row["file_state"]} for row in rows]
+    )
+    job_ids = [str(job_id) for job_id in connection.scalars(_COUNT, {"rows": ended})]
+    purge_tokens(connection, job_ids)
+    notify(connection, JOBS, job_ids)
+
+
+def forget(engine: Engine, limits: Limits, worker: int) -> int:
+    """Delete jobs that ended long ago, and what remains of dead workers.
+
+    Returns:
+        How many jobs were deleted.
+    """
+    with engine.begin() as connection:
+        connection.execute(_FORGET_WORKERS, {"keep": limits.keep_s, "worker": worker})
+        connection.execute(_FORGET_ENDPOINTS, {"patience": limits.patience_s})
+        return connection.execute(_FORGET, {"keep": limits.keep_s, "batch": _BATCH}).rowcount

@@ -1,0 +1,63 @@
+"""URLs of files: what is accepted, and what is asked of a server for it."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+from boathouse.errors import InputError
+
+_SCHEMES = {"https": "https", "davs": "https"}
+_LONGEST = 2048
+_UNSAFE = re.compile(r"[\x00-\x20\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_PATH_SAFE = ":@!$&'()*+,;=~-._"
+_HOST = re.compile(r"[A-Za-z0-9._\-]+|\[[0-9A-Fa-f:.]+\]")
+
+
+def request_url(text: object) -> str:
+    """The https URL to ask a server for a file that a client named.
+
+    ``davs://`` is https with WebDAV verbs; its host and path stay. Plain http is refused: a token would go over it.
+
+    Raises:
+        InputError: the scheme is another one, or the text is not a URL of a file, or it could smuggle in a header.
+    """
+    if not isinstance(text, str) or len(text) > _LONGEST or _UNSAFE.search(text):
+        raise InputError("not a URL", expected=f"at most {_LONGEST} characters without blanks", got=repr(text)[:200])
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError as error:
+        raise InputError(f"not a URL: {error}", got=text[:200]) from error
+    scheme = _SCHEMES.get(parts.scheme.lower())
+    if scheme is None:
+        raise InputError("unknown URL scheme", expected=" or ".join(_SCHEMES), got=text[:200])
+    bare = parts.netloc.removesuffix(f":{port}") if port else parts.netloc.removesuffix(":")
+    if not _HOST.fullmatch(bare) or parts.fragment or len(parts.path) < 2:
+        raise InputError("not the URL of a file", expected="davs://host:port/path", got=text[:200])
+    path = _one_spelling(parts.path, text)
+    query = quote(parts.query, safe="%:@!$&'()*+,;=~-._/?")
+    return urlunsplit((scheme, f"{bare.lower()}:{port}" if port and port != 443 else bare.lower(), path, query, ""))
+
+
+def _one_spelling(path: str, text: str) -> str:
+    """A path in its only form: one destination under two names could be written twice at once.
+
+    Segments are compared as servers do, after decoding; a slash inside a segment stays encoded.
+    """
+    segments = [unquote(segment, errors="surrogateescape") for segment in path.split("/") if segment]
+    if not segments or not {".", ".."}.isdisjoint(segments) or any(_CONTROL.search(segment) for segment in segments):
+        raise InputError("not the path of a file", expected="no dots and no control characters", got=text[:200])
+    return "".join("/" + quote(segment, safe=_PATH_SAFE, errors="surrogateescape") for segment in segments)
+
+
+def host_of(url: str) -> str:
+    """``host`` or ``host:port`` of a URL: the storage element that limits and pauses are kept for."""
+    return urlsplit(url).netloc.lower()
+
+
+def storage_element(text: str) -> str:
+    """``scheme://host:port`` of a client's URL, as FTS3 names a storage element."""
+    parts = urlsplit(text)
+    return f"{parts.scheme}://{parts.netloc}"

@@ -1,0 +1,155 @@
+"""Rows as FTS3 shows them: all keys present though null, times in UTC without fraction and without ``Z``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from boathouse.apps.transfers.states import FileState
+from boathouse.apps.transfers.store import CANCELED_BY_USER
+
+Json = dict[str, Any]
+
+
+def timestamp(moment: datetime | None) -> str | None:
+    """A time in FTS3's form."""
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def job(row: Mapping[str, Any]) -> Json:
+    """A job without its files."""
+    params = row["params"]
+    return {
+        "job_id": row["job_id"],
+        "job_state": row["job_state"],
+        "job_type": row["job_type"],
+        "source_se": row["source_se"] or None,
+        "dest_se": row["dest_se"] or None,
+        "user_dn": row["owner"],
+        "cred_id": row["client_id"],
+        "vo_name": row["vo_name"],
+        "reason": row["reason"],
+        "submit_time": timestamp(row["submit_time"]),
+        "job_finished": timestamp(row["job_finished"]),
+        "priority": row["priority"],
+        "job_metadata": row["job_metadata"] if row["job_metadata"] is not None else {},
+        "max_time_in_queue": params.get("max_time_in_queue"),
+        "overwrite_flag": row["overwrite_flag"],
+        "verify_checksum": params.get("verify_checksum"),
+        "retry": params.get("retry"),
+        "retry_delay": params.get("retry_delay"),
+        "copy_pin_lifetime": params.get("copy_pin_lifetime"),
+        "bring_online": params.get("bring_online"),
+        "archive_timeout": params.get("archive_timeout"),
+        "dst_file_report": params.get("dst_file_report"),
+        "space_token": params.get("destination_spacetoken"),
+        "source_space_token": params.get("source_spacetoken"),
+        "cancel_job": row["reason"] == CANCELED_BY_USER,
+        "submit_host": None,
+        "internal_job_params": None,
+        "target_qos": None,
+    }
+
+
+def file(row: Mapping[str, Any]) -> Json:
+    """A file, for one source."""
+    return {
+        "file_id": row["file_id"],
+        "file_index": row["file_index"],
+        "job_id": row["job_id"],
+        "vo_name": row["vo_name"],
+        "file_state": row["file_state"],
+        "source_surl": row["source_surl"],
+        "dest_surl": row["dest_surl"],
+        "source_se": _element(row["source_surl"]),
+        "dest_se": _element(row["dest_surl"]),
+        "file_metadata": row["file_metadata"],
+        "reason": row["reason"],
+        "recoverable": None,
+        "error_class": row["error_class"],
+        "filesize": row["filesize"],
+        "user_filesize": row["user_filesize"],
+        "transferred": row["transferred"],
+        "checksum": row["checksum"],
+        "start_time": timestamp(row["start_time"]),
+        "finish_time": timestamp(row["finish_time"]),
+        "staging_start": None,
+        "staging_finished": None,
+        "staging_host": None,
+        "archive_start_time": None,
+        "archive_finish_time": None,
+        "tx_duration": row["tx_duration"],
+        "throughput": row["throughput"],
+        "retry": row["spent"] if row["file_state"] == FileState.SUBMITTED else max(row["spent"] - 1, 0),
+        "priority": row["priority"],
+        "activity": row["activity"],
+        "selection_strategy": row["selection_strategy"],
+        "transfer_host": None,
+        "pid": None,
+        "log_file": None,
+        "log_debug": None,
+        "bringonline_token": None,
+        "internal_file_params": None,
+        "hashed_id": None,
+        "dest_surl_uuid": None,
+    }
+
+
+def _element(surl: str) -> str:
+    return "/".join(surl.split("/")[:3])
+
+
+def why(
+    job_row: Mapping[str, Any],
+    file_rows: Sequence[Mapping[str, Any]],
+    tries: Mapping[int, Sequence[Mapping[str, Any]]],
+    unreachable: Mapping[str, Mapping[str, Any]],
+) -> Json:
+    """The causal chain of a job: what was tried, when, what each side answered, and what is awaited."""
+    return {
+        "job_id": job_row["job_id"],
+        "job_state": job_row["job_state"],
+        "reason": job_row["reason"],
+        "files": [
+            {
+                "file_id": row["file_id"],
+                "file_state": row["file_state"],
+                "source": row["source_surl"],
+                "destination": row["dest_surl"],
+                "reason": row["reason"],
+                "error_class": row["error_class"],
+                "awaits": awaits(row, unreachable, datetime.now(UTC)),
+                "attempts": [
+                    {
+                        "attempt": each["attempt"],
+                        "started": timestamp(each["started"]),
+                        "ended": timestamp(each["ended"]),
+                        "outcome": each["outcome"],
+                        "error_class": each["error_class"],
+                        "reason": each["reason"],
+                        "steps": each["steps"],
+                    }
+                    for each in tries.get(row["file_id"], ())
+                ],
+            }
+            for row in file_rows
+        ],
+    }
+
+
+def awaits(row: Mapping[str, Any], unreachable: Mapping[str, Mapping[str, Any]], now: datetime) -> str | None:
+    """What a file waits for, in words; None if it waits for nothing."""
+    if row["busy"] and row["file_state"] != FileState.ACTIVE:
+        return f"the removal of what an aborted copy may have left, at {timestamp(row['clean_at']) or 'this moment'}"
+    if row["file_state"] == FileState.ACTIVE:
+        return f"the end of the copy, {row['transferred']} bytes so far"
+    if row["file_state"] != FileState.SUBMITTED:
+        return None
+    for host in (row["dest_host"], row["source_host"]):
+        if host in unreachable:
+            trouble = unreachable[host]
+            return f"{host} to be reachable, tried again at {timestamp(trouble['paused_until'])}: {trouble['reason']}"
+    if row["not_before"] > now:
+        return f"its next attempt at {timestamp(row['not_before'])}"
+    return f"a free slot from {row['source_host']} to {row['dest_host']}"

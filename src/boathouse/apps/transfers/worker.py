@@ -1,0 +1,256 @@
+"""The worker: claims files, runs their copies, writes back what became of them. One a process, beside the API.
+
+It may be killed at any instant. What it held is then found by the next worker that looks: the lock of a dead worker
+is free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import ParamSpec, TypeVar
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from boathouse.apps.transfers import upkeep
+from boathouse.apps.transfers.copier import Copier
+from boathouse.apps.transfers.events import CANCEL, WORK, Hub
+from boathouse.apps.transfers.metrics import Metrics
+from boathouse.apps.transfers.queue import Claim, Queue
+from boathouse.apps.transfers.renewal import Renewal
+from boathouse.apps.transfers.seal import Seal
+from boathouse.apps.transfers.settings import Settings
+from boathouse.apps.transfers.settlement import Settlement
+from boathouse.apps.transfers.states import FileState
+from boathouse.apps.transfers.storage import Storage
+from boathouse.apps.transfers.work import Outcome, Task, Token, Work
+
+log = logging.getLogger(__name__)
+
+_ROUND_S = 2.0
+"""Longest time between two looks at the queue."""
+_SHORTEST_S = 0.02
+_CARE_S = 1.0
+"""Shortest time between two looks at dead workers and at what is to be cleaned."""
+_UPKEEP_S = 5.0
+_DATABASE_RETRY_S = 0.5
+_STOP_S = 5.0
+"""How long copies that run may end by themselves when the service is stopped."""
+_BATCH = 200
+_PASSING = (OperationalError, InterfaceError, PoolTimeoutError)
+"""What the database says when it is not there, or when two transactions were in each other's way."""
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Worker:
+    """Claims and runs copies until it is stopped. Make it inside the event loop.
+
+    Args:
+        settings: the service's settings.
+        engine: the database.
+        metrics: where copies are counted.
+    """
+
+    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
+        seal = Seal(settings.store_key)
+        self._settings = settings
+        self._limits = settings.limits
+        self._engine = engine
+        self._metrics = metrics
+        self._threads = ThreadPoolExecutor(4, "database")
+        self._queue = Queue(engine, seal, settings.limits)
+        self._settlement = Settlement(engine, settings.limits, self._queue.worker)
+        self.hub = Hub(settings.database_url.replace("+psycopg", "", 1), self._queue.worker)
+        self._storage = Storage(settings.ca_file, settings.limits)
+        self._renewal = Renewal(settings, self._current, self._renewed)
+        self._copier = Copier(self._storage, self._renewal, self, settings.limits)
+        self._running: dict[int, tuple[Work, asyncio.Task[None]]] = {}
+        self._done: asyncio.Queue[Outcome] = asyncio.Queue()
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._care_at = 0.0
+        self._loops: list[asyncio.Task[None]] = []
+
+    @property
+    def running(self) -> int:
+        """How many files it works on."""
+        return len(self._running)
+
+    @property
+    def number(self) -> int:
+        """The worker's number in the database."""
+        return self._queue.worker
+
+    def start(self) -> None:
+        """Begin to work."""
+        self.hub.on(WORK, lambda _: self._wake.set())
+        self.hub.on(CANCEL, self._stop_canceled)
+        loops = (self.hub.run, self._record, self._claim_rounds, self._upkeep_rounds)
+        self._loops = [asyncio.create_task(loop()) for loop in loops]
+        for task in self._loops:
+            task.add_done_callback(self._fell)
+
+    def _fell(self, task: asyncio.Task[None]) -> None:
+        """A loop that ends by a fault takes the process with it: a new one is better than half of one."""
+        if not task.cancelled() and (fault := task.exception()):
+            log.critical("the worker fell, the service ends", exc_info=fault)
+            signal.raise_signal(signal.SIGTERM)
+
+    async def stop(self) -> None:
+        """Let copies end for a moment, stop the others so that any worker can start them again, and write all back."""
+        self._stopping = True
+        self._wake.set()
+        if copies := [task for _, task in self._running.values()]:
+            log.info("stopping with %d copies running", len(copies))
+            _, late = await asyncio.wait(copies, timeout=_STOP_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*copies, return_exceptions=True)
+            await self._done.join()
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        await self._storage.close()
+        await self._renewal.close()
+        self._threads.shutdown()
+
+    # What the copier tells the queue.
+
+    async def progress(self, work: Work, transferred_bytes: int) -> bool:
+        """Note how far a copy is."""
+        return await self._patiently(self._queue.progress, work, transferred_bytes)
+
+    async def wrote(self, work: Work) -> bool:
+        """Note that what lies at the destination is ours."""
+        return await self._patiently(self._queue.wrote, work)
+
+    async def holds(self, work: Work) -> bool:
+        """Whether the file is still this worker's."""
+        return await self._patiently(self._queue.holds, work)
+
+    async def _current(self, token: Token) -> Token | None:
+        return await self._patiently(self._queue.current, token)
+
+    async def _renewed(self, token: Token, value: str) -> Token:
+        return await self._patiently(self._queue.renewed, token, value)
+
+    async def _thread(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: call(*args, **kwargs))
+
+    async def _patiently(self, call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Call the database until it answers: what must be written is written when it is back."""
+        while True:
+            try:
+                return await self._thread(call, *args, **kwargs)
+            except _PASSING as error:
+                log.warning("database: %s", _first_line(error))
+                await asyncio.sleep(_DATABASE_RETRY_S)
+
+    # The loops.
+
+    async def _claim_rounds(self) -> None:
+        await self.hub.connected.wait()
+        while not self._stopping:
+            self._wake.clear()
+            try:
+                seconds = await self._claim_round()
+            except SQLAlchemyError as error:
+                log.warning("no files claimed: %s", _first_line(error))
+                seconds = _DATABASE_RETRY_S
+            try:
+                async with asyncio.timeout(min(seconds, _ROUND_S)):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _claim_round(self) -> float:
+        """Take what can be taken now; returns the time to the next look, in seconds."""
+        claim: Claim = await self._thread(self._queue.claim, self._limits.active - len(self._running))
+        for work in claim.work:
+            self._run(work)
+        now = asyncio.get_running_loop().time()
+        if now >= self._care_at:
+            self._care_at = now + _CARE_S
+            for work in await self._thread(self._queue.adopt, tuple(self._running)):
+                self._run(work)
+            for work in await self._thread(self._queue.take_unclean, self._limits.active):
+                self._run(work)
+        return _ROUND_S if claim.next_s is None else max(claim.next_s, _SHORTEST_S)
+
+    def _run(self, work: Work) -> None:
+        log.info("%s %s %s -> %s", work.name, work.task, work.source_host, work.dest_host)
+        task = asyncio.create_task(self._work(work))
+        task.add_done_callback(lambda ended: self._never_begun(work) if ended.cancelled() else None)
+        self._running[work.file_id] = (work, task)
+
+    def _never_begun(self, work: Work) -> None:
+        """A task that was canceled before its first step has told nothing."""
+        self._done.put_nowait(Outcome(work, FileState.SUBMITTED, datetime.now(UTC), spend=False))
+
+    async def _work(self, work: Work) -> None:
+        outcome = await self._copier.run(work)
+        self._metrics.count(outcome)
+        reason = f" {outcome.failure.reason}" if outcome.failure else ""
+        log.info("%s %s %s in %.3f s%s", work.name, work.task, _ended(outcome), outcome.seconds, reason)
+        self._done.put_nowait(outcome)
+
+    def _stop_canceled(self, job_ids: tuple[str, ...]) -> None:
+        for work, task in self._running.values():
+            # A cleaning is no copy: it goes on. Without names, each copy asks at its next marker.
+            if work.job_id in job_ids and work.task is not Task.clean:
+                task.cancel()
+
+    async def _record(self) -> None:
+        while True:
+            outcomes = [await self._done.get()]
+            while not self._done.empty() and len(outcomes) < _BATCH:
+                outcomes.append(self._done.get_nowait())
+            await self._settle(outcomes)
+            for outcome in outcomes:
+                self._running.pop(outcome.work.file_id, None)
+                self._done.task_done()
+            self._wake.set()
+
+    async def _settle(self, outcomes: list[Outcome]) -> None:
+        """Write outcomes. One that the database will not take must not hold up the others."""
+        try:
+            await self._patiently(self._settlement.settle, outcomes)
+        except SQLAlchemyError:
+            if len(outcomes) > 1:
+                for outcome in outcomes:
+                    await self._settle([outcome])
+                return
+            # Its file is still ours in the database, and is looked at again in the next round.
+            log.exception("%s outcome not taken by the database", outcomes[0].work.name)
+
+    async def _upkeep_rounds(self) -> None:
+        await self.hub.connected.wait()
+        while True:
+            try:
+                if ended := await self._thread(upkeep.end_waiting, self._engine, self._limits):
+                    log.info("%d files ended that waited too long", ended)
+                if gone := await self._thread(upkeep.forget, self._engine, self._limits, self.number):
+                    log.info("%d old jobs forgotten", gone)
+                soon = datetime.now(UTC) + timedelta(seconds=self._limits.renew_s)
+                await self._renewal.ahead(await self._thread(self._queue.ending, soon))
+            except SQLAlchemyError as error:
+                log.warning("upkeep: %s", _first_line(error))
+            await asyncio.sleep(_UPKEEP_S)
+
+
+def _ended(outcome: Outcome) -> str:
+    """How a task ended, in a log line."""
+    if outcome.work.task is Task.clean:
+        return "done" if outcome.state is FileState.FINISHED else "to be tried again"
+    return outcome.state
+
+
+def _first_line(error: SQLAlchemyError) -> str:
+    return str(error).partition("\n")[0]
