@@ -1,0 +1,49 @@
+"""Moving an ended request into the history without carrying it through Python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rucio.db.sqla import models
+from sqlalchemy import Enum, Text, cast, delete, func, insert, or_, select
+
+_COLUMNS = [
+    column.name
+    for column in models.RequestHistory.__table__.columns
+    if column.name in models.Request.__table__.columns and column.name != "updated_at"
+]
+
+
+def _converted(value: Any, target: Any) -> Any:
+    """Each table has enumeration types of its own, with the same labels."""
+    return cast(cast(value, Text), target.type) if isinstance(target.type, Enum) else value
+
+
+def archive_request(request_id: str, *, session: Any = None) -> None:
+    """Replaces ``rucio.core.request.archive_request``, in three statements instead of five and a dozen objects.
+
+    Raises:
+        ValueError: there is no session; every caller has one.
+    """
+    if session is None:
+        raise ValueError("archive_request needs a session")
+    session.execute(delete(models.Source).where(models.Source.request_id == request_id))
+    hop = models.TransferHop
+    session.execute(
+        delete(hop).where(
+            or_(
+                hop.request_id == request_id,
+                hop.next_hop_request_id == request_id,
+                hop.initial_request_id == request_id,
+            )
+        )
+    )
+    request, history = models.Request.__table__, models.RequestHistory.__table__
+    gone = delete(request).where(request.c.id == request_id).returning(*request.c).cte("gone")
+    session.execute(
+        insert(history).from_select(
+            [*_COLUMNS, "updated_at"],
+            select(*(_converted(gone.c[name], history.c[name]) for name in _COLUMNS), func.timezone("utc", func.now())),
+            include_defaults=False,
+        )
+    )

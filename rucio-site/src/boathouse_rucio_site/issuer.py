@@ -1,0 +1,153 @@
+"""What is known of the token issuers: their endpoints and keys, fetched when needed and again when they change."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jwt
+import requests
+
+from boathouse_rucio_site.errors import TokenError
+
+REFRESH_S = 300.0
+"""Age at which keys are fetched again."""
+RETRY_S = (0.25, 2.0)
+"""Shortest time to the next fetch after a good one and after a failed one; made-up names cannot flood the issuer."""
+TIMEOUT_S = (5.0, 20.0)
+"""To connect and to answer."""
+
+_log = logging.getLogger(__name__)
+
+Fetch = Callable[[str], Mapping[str, Any]]
+
+
+def fetch_json(url: str) -> Mapping[str, Any]:
+    """GET a JSON object over verified TLS (the bundle is that of ``REQUESTS_CA_BUNDLE``).
+
+    Raises:
+        TokenError: no answer, an error, or something else than an object.
+    """
+    try:
+        response = requests.get(url, timeout=TIMEOUT_S, allow_redirects=False)
+        response.raise_for_status()
+        document = response.json()
+    except requests.RequestException as error:
+        raise TokenError(f"GET {url}: {error}") from error
+    if response.status_code != 200 or not isinstance(document, dict):
+        raise TokenError(f"GET {url}: status {response.status_code}, no JSON object")
+    return document
+
+
+class Issuer:
+    """One issuer. Thread-safe; nothing is fetched before the first use, and a failed fetch is tried again later.
+
+    While the issuer is down, the keys that are known stay in use.
+    """
+
+    def __init__(self, url: str, fetch: Fetch = fetch_json, clock: Callable[[], float] = time.monotonic) -> None:
+        self.url = url
+        self._fetch = fetch
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._metadata: Mapping[str, Any] | None = None
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched_at = float("-inf")
+        self._not_before = float("-inf")
+
+    def endpoint(self, name: str) -> str:
+        """An endpoint from the issuer's metadata (RFC 8414), e.g. ``token_endpoint``.
+
+        Raises:
+            TokenError: the issuer does not answer, answers for another issuer, or has no such endpoint.
+        """
+        metadata = self._metadata
+        if metadata is None:
+            metadata = self._fetch(self.url.rstrip("/") + "/.well-known/openid-configuration")
+            if metadata.get("issuer") != self.url:
+                raise TokenError(f"the metadata of {self.url} is that of {metadata.get('issuer')}")
+            self._metadata = metadata
+        try:
+            return str(metadata[name])
+        except KeyError:
+            raise TokenError(f"the metadata of {self.url} has no {name}") from None
+
+    def key(self, kid: str | None) -> jwt.PyJWK | None:
+        """The key of that name (RFC 7517); of an issuer with a single key, that key if the token names none.
+
+        An unknown name makes the keys be fetched at once, so that a new key is known with its first token.
+        """
+        with self._lock:
+            age = self._clock() - self._fetched_at
+            if age > REFRESH_S or self._find(kid) is None:
+                self._refresh()
+            return self._find(kid)
+
+    def knows(self, kid: str | None, max_age_s: float) -> bool:
+        """Whether a key is still published, by a list that is at most so old if the issuer answers."""
+        with self._lock:
+            if self._clock() - self._fetched_at > max_age_s:
+                self._refresh()
+            return not self._keys or self._find(kid) is not None
+
+    def _find(self, kid: str | None) -> jwt.PyJWK | None:
+        if kid is None:
+            return next(iter(self._keys.values())) if len(self._keys) == 1 else None
+        return self._keys.get(kid)
+
+    def _refresh(self) -> None:
+        now = self._clock()
+        if now < self._not_before:
+            return
+        try:
+            document = self._fetch(self.endpoint("jwks_uri"))
+            keys = {str(item.get("kid", "")): item for item in document["keys"] if item.get("use", "sig") == "sig"}
+            self._keys = {kid: jwt.PyJWK.from_dict(item) for kid, item in keys.items()}
+            self._fetched_at, self._not_before = now, now + RETRY_S[0]
+        except (TokenError, KeyError, TypeError, jwt.PyJWTError) as error:
+            self._not_before = self._clock() + RETRY_S[1]
+            # The next discovery may point elsewhere.
+            self._metadata = None
+            _log.warning("keys of %s cannot be fetched, %d known ones stay: %s", self.url, len(self._keys), error)
+
+
+def read_secrets(path: Path) -> dict[str, dict[str, Any]]:
+    """``idpsecrets.json``: issuers with Rucio's client at each, by their nicknames.
+
+    Raises:
+        TokenError: the file cannot be read.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): dict(entry) for name, entry in document.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise TokenError(f"{path}: {error}") from error
+
+
+class Issuers:
+    """The issuers of ``idpsecrets.json`` by URL."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._issuers: dict[str, Issuer] = {}
+
+    def get(self, url: str) -> Issuer:
+        """An issuer by its URL, byte for byte.
+
+        Raises:
+            TokenError: it is not one that this server trusts.
+        """
+        with self._lock:
+            if not self._issuers:
+                trusted = {str(entry["issuer"]) for entry in read_secrets(self._path).values()}
+                self._issuers = {name: Issuer(name) for name in trusted}
+            try:
+                return self._issuers[url]
+            except KeyError:
+                raise TokenError(f"tokens of the issuer {url} are not accepted") from None

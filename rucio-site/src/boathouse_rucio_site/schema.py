@@ -1,0 +1,39 @@
+"""Shapes of names and requests: Rucio's generic ones, with names that are safe as paths.
+
+Rucio loads this module with its policy package. Its schemas refer to one another by name, so that what is replaced
+here holds in all that embeds it: DIDs, replicas, attachments, collections.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rucio.common.schema import generic
+from rucio.common.schema.generic import *  # noqa: F403 - Rucio reads the names from here
+from rucio.common.schema.schema_ref import SchemaRef
+
+from boathouse_rucio_site.paths import SEGMENT
+
+# \Z, since $ would let a line break pass.
+NAME: dict[str, Any] = {**generic.NAME, "pattern": rf"^(?=[A-Za-z0-9]){SEGMENT}(/{SEGMENT})*\Z"}
+"""A name is a relative path below its scope's directory: segments ``.``, ``..`` and empty ones would leave it."""
+SCOPE: dict[str, Any] = {
+    **generic.SCOPE,
+    "pattern": r"^(?!\.{1,2}\Z)(?!(user|group).*(\.\.|\.\Z))[a-zA-Z_\-.0-9]+\Z",
+}
+"""A scope is a directory; the dots of users' and groups' scopes become slashes."""
+RULE: dict[str, Any] = {
+    **generic.RULE,
+    "properties": {
+        **generic.RULE["properties"],
+        "dids": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"scope": SchemaRef("SCOPE"), "name": SchemaRef("NAME")},
+                "required": ["scope", "name"],
+            },
+        },
+    },
+}
+SCHEMAS: dict[str, Any] = {**generic.SCHEMAS, "name": NAME, "scope": SCOPE, "rule": RULE}

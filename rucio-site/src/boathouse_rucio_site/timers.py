@@ -1,0 +1,71 @@
+"""When a daemon is wanted next, asked of the database: the first expiry of a rule, of a DID, of a replica."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+from rucio.db.sqla import models
+from rucio.db.sqla.constants import DatabaseOperationType, RequestState, RuleState
+from rucio.db.sqla.session import db_session
+from sqlalchemy import func, null, select
+from sqlalchemy.sql.expression import false
+
+OVERDUE_S = 2.0
+"""What is overdue could not be done just now (a lock, a storage element that is down): look again after so long."""
+
+
+def _seconds(statement: Any) -> float | None:
+    with db_session(DatabaseOperationType.READ) as session:
+        first: dt.datetime | None = session.execute(statement).scalar()
+    if first is None:
+        return None
+    # A tenth more, for the daemons ask for what is strictly past.
+    return max(OVERDUE_S, (first - dt.datetime.now(dt.UTC).replace(tzinfo=None)).total_seconds() + 0.1)
+
+
+def _exists(statement: Any) -> bool:
+    with db_session(DatabaseOperationType.READ) as session:
+        return session.execute(statement.limit(1)).first() is not None
+
+
+def next_rule_expiry_s() -> float | None:
+    """Seconds until a rule expires that can be deleted then."""
+    rule = models.ReplicationRule
+    return _seconds(
+        select(func.min(rule.expires_at)).where(
+            rule.expires_at.is_not(null()), rule.locked == false(), rule.child_rule_id == null()
+        )
+    )
+
+
+def next_did_expiry_s() -> float | None:
+    """Seconds until a DID expires."""
+    did = models.DataIdentifier
+    return _seconds(select(func.min(did.expired_at)).where(did.expired_at.is_not(null())))
+
+
+def next_tombstone_s() -> float | None:
+    """Seconds until a replica without locks may be deleted."""
+    replica = models.RSEFileAssociation
+    return _seconds(select(func.min(replica.tombstone)).where(replica.tombstone.is_not(null()), replica.lock_cnt == 0))
+
+
+def stuck_rules() -> bool:
+    """Whether a rule is stuck."""
+    return _exists(select(models.ReplicationRule.id).where(models.ReplicationRule.state == RuleState.STUCK))
+
+
+def injectable_rules() -> bool:
+    """Whether a rule waits for being injected."""
+    return _exists(select(models.ReplicationRule.id).where(models.ReplicationRule.state == RuleState.INJECT))
+
+
+def updated_dids() -> bool:
+    """Whether a DID waits for the evaluation of its rules."""
+    return _exists(select(models.UpdatedDID.id))
+
+
+def submitting_requests() -> bool:
+    """Whether a request is, or was when the daemons died, being submitted."""
+    return _exists(select(models.Request.id).where(models.Request.state == RequestState.SUBMITTING))
