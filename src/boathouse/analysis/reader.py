@@ -1,0 +1,165 @@
+"""Trees of input files: opened once a process, from the next URL when one fails."""
+
+from __future__ import annotations
+
+import difflib
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import uproot
+
+from boathouse.analysis.dataset import InputFile
+from boathouse.analysis.sources import Access, source_for
+from boathouse.errors import AnalysisError, AuthError, BoathouseError, InputError, StorageError
+from boathouse.lake.rootfile import HEADER_BYTES, check_header
+
+_OPEN_FILES = 16
+_LEAST_BYTES = 403
+"""What uproot reads of a file before anything else."""
+_OTHER_INPUT = "name a dataset of whole ROOT files with events; boathouse ls DATASET shows what is in one"
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A URL that failed, and why."""
+
+    url: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Reading(Generic[Answer]):
+    """What was read, from where, and what had failed before."""
+
+    answer: Answer
+    url: str
+    failed: tuple[Attempt, ...]
+    bytes_read: int
+    """Bytes that were asked for; 0 for local files, which are mapped."""
+
+
+class Reader:
+    """Keeps files open between chunks: opening one costs several round trips, reading a chunk one."""
+
+    def __init__(self, access: Access | None) -> None:
+        """Make a reader.
+
+        Args:
+            access: token and CA for remote files; none where all files are local.
+        """
+        self._access = access
+        self._open: OrderedDict[str, Any] = OrderedDict()
+
+    def read(self, file: InputFile, tree: str, use: Callable[[Any], Answer]) -> Reading[Answer]:
+        """Apply ``use`` to a tree of the file, read from the first URL that works.
+
+        A file that was kept open is opened again before its URL counts as failed: its token may have ended, or its
+        server may have been restarted.
+
+        Raises:
+            AnalysisError: the file has no such tree, or ``use`` raised this error.
+            AuthError: every URL refused the token.
+            InputError: every URL has something other than a whole ROOT file.
+            StorageError: every URL failed.
+        """
+        failed: list[Attempt] = []
+        errors: list[Exception] = []
+        for url in file.urls:
+            for kept in (True, False):
+                if kept and url not in self._open:
+                    continue
+                try:
+                    opened = self._opened(url, file)
+                    before = opened.file.source.num_requested_bytes
+                    answer = use(_tree(opened, tree, file))
+                    asked = opened.file.source.num_requested_bytes - before
+                    return Reading(answer, url, tuple(failed), asked)
+                except AnalysisError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - a damaged file makes uproot raise nearly anything
+                    self._drop(url)
+                    failed.append(Attempt(url, f"{type(error).__name__}: {str(error).splitlines()[0]}"))
+                    errors.append(error)
+        raise _all_failed(file, failed, errors)
+
+    def _opened(self, url: str, file: InputFile) -> Any:
+        """The open file of a URL, which has the size that it should have."""
+        if url not in self._open:
+            self._open[url] = self._fresh(url, file)
+            if len(self._open) > _OPEN_FILES:
+                self._drop(next(iter(self._open)))
+        self._open.move_to_end(url)
+        opened = self._open[url]
+        _require_size(opened.file.source.num_bytes, file.size_bytes, url)
+        return opened
+
+    def _fresh(self, url: str, file: InputFile) -> Any:
+        if file.size_bytes < _LEAST_BYTES:
+            raise InputError(
+                "not a ROOT file", expected="a file with ROOT's header", got=f"{file.size_bytes} bytes", where=url
+            )
+        # Nothing is cached: each entry is read once. A mapping, since a colon in a string would separate a tree's name.
+        options: dict[str, Any] = {"array_cache": None, "object_cache": None}
+        handler = source_for(url)
+        if handler is not None:
+            options |= {"handler": handler, "access": self._access}
+        try:
+            opened = uproot.open({url: None}, **options)
+        except ValueError as error:
+            raise InputError("not a ROOT file", got=str(error).splitlines()[0], where=url) from error
+        source = opened.file.source
+        try:
+            _require_size(source.num_bytes, file.size_bytes, url)
+            check_header(bytes(source.chunk(0, min(HEADER_BYTES, source.num_bytes)).raw_data), source.num_bytes, url)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def _drop(self, url: str) -> None:
+        opened = self._open.pop(url, None)
+        if opened is not None:
+            # It is dropped because it failed: closing it may fail as well.
+            with suppress(OSError):
+                opened.close()
+
+
+def _require_size(size_bytes: int, expected_bytes: int, url: str) -> None:
+    if size_bytes != expected_bytes:
+        raise StorageError(
+            "a replica of the wrong size", expected=f"{expected_bytes} bytes", got=f"{size_bytes} bytes", where=url
+        )
+
+
+def _tree(opened: Any, name: str, file: InputFile) -> Any:
+    trees = [key for key, kind in opened.classnames(cycle=False).items() if kind == "TTree"]
+    if name not in trees:
+        # By the case of its letters alone, or by a few of them.
+        near = [tree for tree in trees if tree.lower() == name.lower()] or difflib.get_close_matches(name, trees)
+        wanted = near or trees
+        raise AnalysisError(
+            "the file has no such tree",
+            expected=name,
+            got=f"the trees {', '.join(trees)}" if trees else "a file without trees",
+            where=file.name,
+            remedy=f"name it in the analysis: tree = {wanted[0]!r}" if wanted else _OTHER_INPUT,
+        )
+    return opened[name]
+
+
+def _all_failed(file: InputFile, failed: list[Attempt], errors: list[Exception]) -> BoathouseError:
+    reasons = "; ".join(attempt.reason for attempt in failed) or "it has no URL"
+    if errors and all(isinstance(error, InputError) for error in errors):
+        first = errors[0]
+        assert isinstance(first, InputError)
+        if source_for(failed[0].url) is None:
+            return first
+        # Its size is the one that the catalogue knows: the lake has it as it was put there.
+        return InputError(first.what, expected=first.expected, got=first.got, where=file.name, remedy=_OTHER_INPUT)
+    if errors and all(isinstance(error, PermissionError) for error in errors):
+        return AuthError("reading was refused", got=reasons, where=file.name, remedy="boathouse login")
+    return StorageError("no replica could be read", got=reasons, where=file.name, remedy="boathouse status")

@@ -1,0 +1,80 @@
+"""``audit``: do catalogue and storage agree?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from boathouse.cli.common import Json, State, emit, err, out, state_dir
+from boathouse.cli.lakes import bar, columns, endpoints_of, some
+from boathouse.errors import PartialError
+from boathouse.lake.audit import Report, audit, repair
+from boathouse.lake.lake import OPERATOR, Lake
+from boathouse.units import parse_seconds
+
+
+def audit_(
+    rse: Annotated[list[str] | None, typer.Option("--rse", help="Only this RSE; may be repeated.")] = None,
+    in_flight: Annotated[
+        str, typer.Option("--in-flight", help="Files younger than this may still be uploads.")
+    ] = "5 min",
+    state: State = None,
+    *,
+    checksums: Annotated[bool, typer.Option("--checksums", help="Read every file and sum its bytes.")] = False,
+    mend: Annotated[
+        bool, typer.Option("--repair", help="Delete dark files; let the catalogue replace lost and wrong ones.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare catalogue and storage: lost, dark, wrong size, wrong bytes, each with what to do.
+
+    Exit code 0 if they agree, 20 if not. It runs as the facility's operator, on the machine of the facility.
+    """
+    directory = state_dir(state)
+    lake = Lake.operator(endpoints_of(directory), directory / "secrets" / f"client-{OPERATOR}")
+    with bar("reading", size_bytes=0, files=0) as progress:
+        report = audit(lake, rses=rse, checksums=checksums, in_flight_s=parse_seconds(in_flight), progress=progress)
+    if as_json:
+        emit(report.as_dict())
+    else:
+        _print(report)
+    if mend and report.findings:
+        done = repair(lake, report.findings)
+        err.print(f"{done} of {len(report.findings)} repaired; the catalogue copies what it can in the background")
+    elif not report.clean:
+        raise typer.Exit(PartialError.exit_code)
+
+
+def _print(report: Report) -> None:
+    if report.findings:
+        columns(
+            ("WHAT", "RSE", "FILE", "EXPECTED", "GOT", "REMEDY"),
+            (
+                (
+                    finding.kind.value,
+                    finding.rse,
+                    finding.did or finding.url,
+                    finding.expected,
+                    finding.got,
+                    finding.remedy,
+                )
+                for finding in report.findings
+            ),
+        )
+    verdict = "agree" if report.clean else f"disagree about {some(len(report.findings), 'file')}"
+    summed = f", {report.summed} of them read and summed" if report.summed else ""
+    flight = f"; {report.in_flight} in flight" if report.in_flight else ""
+    out.print(
+        f"Catalogue and storage {verdict}: {some(report.catalogued, 'replica')} catalogued, "
+        f"{some(report.stored, 'file')} stored{summed}{flight}, at {some(len(report.rses), 'RSE')}.",
+        style="green" if report.clean else "red",
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        "audit",
+        epilog="Examples: boathouse audit | boathouse audit --checksums --rse CNAF-STORM | boathouse audit --json",
+    )(audit_)

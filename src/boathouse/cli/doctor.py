@@ -1,0 +1,42 @@
+"""``doctor``: what is missing or broken, and the command that mends it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+from rich.markup import escape
+
+from boathouse.cli.common import Json, State, emit, out, state_dir
+from boathouse.errors import HostError
+from boathouse.run import programs
+from boathouse.run.doctor import Finding, Patient, Verdict, examine
+
+_COLOUR = {Verdict.ok: "green", Verdict.warn: "yellow", Verdict.fail: "red"}
+
+
+def doctor(*, state: State = None, as_json: Json = False) -> None:
+    """Say what is missing or broken on this machine, and the command that mends it.
+
+    Looks only, changes nothing. Exit code 4 if something fails; warnings leave it at 0.
+    """
+    findings = examine(Patient(programs.home(), state_dir(state)))
+    if as_json:
+        emit([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            _print(finding)
+    if any(finding.verdict is Verdict.fail for finding in findings):
+        raise typer.Exit(HostError.exit_code)
+
+
+def _print(finding: Finding) -> None:
+    colour = _COLOUR[finding.verdict]
+    out.print(f"[{colour}]{finding.verdict:5}[/{colour}] {finding.name:20} {escape(finding.detail)}")
+    if finding.remedy:
+        out.print(f"{'':26} [bold]→[/bold] {escape(finding.remedy)}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module."""
+    app.command("doctor", epilog="Examples:  boathouse doctor  |  boathouse doctor --json")(doctor)

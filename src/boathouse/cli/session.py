@@ -1,0 +1,177 @@
+"""``login``, ``logout``, ``token``, ``env``: who the user is, for Boathouse and for stock clients."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from boathouse.cli.common import Json, State, emit, err, out, state_dir
+from boathouse.cli.lakes import columns, endpoints_of, waiting
+from boathouse.errors import HostError, InputError
+from boathouse.lake.approve import approve
+from boathouse.lake.environment import exports, variables, write_rucio_config
+from boathouse.lake.lake import Lake
+from boathouse.lake.session import Session, sessions_of
+from boathouse.lake.tokens import LOGIN_SCOPE, DeviceCode, Issuer, Tokens
+from boathouse.run import programs
+from boathouse.wlcg.scopes import parse
+
+_VERBS = ("read", "create", "modify", "stage", "poll")
+
+
+def login(
+    user: Annotated[str | None, typer.Option("--user", help="Log in as this user, without a browser.")] = None,
+    password_file: Annotated[
+        Path | None, typer.Option("--password-file", help="Its password; `-` reads standard input.", dir_okay=False)
+    ] = None,
+    scope: Annotated[str, typer.Option("--scope", help="What to ask for; the issuer narrows it.")] = LOGIN_SCOPE,
+    state: State = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Log in: open the page that is shown, anywhere, and enter the code. An agent then keeps the token fresh."""
+    directory = state_dir(state)
+    endpoints = endpoints_of(directory)
+    password = None if user is None else _password(user, password_file)
+    session = Session(endpoints, state=directory)
+    issuer = session.issuer()
+    code = issuer.device_code(endpoints.client_id, scope=scope, audience=session.record.audience)
+    if user is not None and password is not None:
+        approve(issuer.http, code, login=user, password=password)
+    else:
+        err.print(f"Open [bold]{code.verification_uri}[/bold] in a browser and enter the code")
+        err.print(f"\n    [bold]{code.user_code}[/bold]\n")
+        err.print(f"or open {code.verification_uri_complete}", style="dim")
+    tokens = _wait(issuer, endpoints.client_id, code)
+    session.begin(tokens)
+    account = Lake(endpoints, session.token).catalogue.account
+    write_rucio_config(endpoints, session, account)
+    if as_json:
+        emit({"account": account, "scope": tokens.scope.split(), "token_file": str(session.token_file)})
+        return
+    out.print(f"Logged in to {endpoints.facility} as [bold]{account}[/bold].")
+    if opened := rights(tokens.scope):
+        columns(("PATH", "YOU MAY"), opened)
+    out.print('Stock clients work after: eval "$(boathouse env)"', style="dim", markup=False)
+
+
+def _wait(issuer: Issuer, client_id: str, code: DeviceCode) -> Tokens:
+    with waiting("waiting for the login"):
+        return issuer.wait_for_device(client_id, code)
+
+
+def rights(scope: str) -> list[tuple[str, str]]:
+    """What a granted scope allows on storage: each path, and what may be done there."""
+    allowed: dict[str, list[str]] = {}
+    for granted in parse(scope):
+        if granted.is_storage and granted.path is not None:
+            allowed.setdefault(granted.path, []).append(granted.name.removeprefix("storage."))
+    return [(path, ", ".join(verb for verb in _VERBS if verb in verbs)) for path, verbs in sorted(allowed.items())]
+
+
+def _password(user: str, file: Path | None) -> str:
+    try:
+        if file is None:
+            return _asked(user)
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError("cannot read the password", got=error.strerror or str(error), where=str(file)) from error
+    return text.rstrip("\n")
+
+
+def _asked(user: str) -> str:
+    if sys.stdin.isatty():
+        try:
+            return getpass.getpass(f"Password of {user}: ", stream=sys.stderr)
+        except EOFError:
+            err.print("")
+    raise InputError(
+        "no password was given",
+        expected="a password typed at a terminal, or a file with it",
+        remedy=f"boathouse login --user {user} --password-file FILE",
+    )
+
+
+def logout(state: State = None) -> None:
+    """Log out: revoke the token, stop the agent, remove the session's files. The facility may be down, or gone."""
+    sessions = sessions_of(state_dir(state))
+    if not sessions:
+        out.print("Nobody was logged in.")
+        return
+    told = [session.end() for session in sessions]
+    if all(told):
+        out.print("Logged out.")
+    else:
+        err.print("Logged out here; the issuer could not be told, so the login there ends by itself.", style="yellow")
+
+
+def token(
+    audience: Annotated[list[str] | None, typer.Option("--audience", "-a", help="For whom; may be repeated.")] = None,
+    scope: Annotated[str | None, typer.Option("--scope", "-s", help="For what, separated by spaces.")] = None,
+    state: State = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Print a token: the session's own, or one for less. Put it into a file, never into a command line."""
+    session = Session(endpoints_of(state_dir(state)))
+    session.require()
+    if audience is None and scope is None:
+        text = session.token()
+        access = session.access
+        assert access is not None
+        expires_at, granted = access.expires_at, access.scope
+    else:
+        # One option may hold several names, as WLCG's audience parameter does.
+        names = tuple(name for entry in audience or () for name in entry.split()) or session.record.audience
+        tokens = session.narrowed(audience=names, scope=scope)
+        text, expires_at, granted = tokens.access, tokens.expires_at, tokens.scope
+    if as_json:
+        emit({"access_token": text, "expires_in": round(expires_at - time.time()), "scope": granted})
+    else:
+        typer.echo(text)
+
+
+def env(state: State = None, *, as_json: Json = False) -> None:
+    """Print shell exports, after which rucio, xrdcp and xrdfs work; curl and davix want a header with the token."""
+    endpoints = endpoints_of(state_dir(state))
+    session = Session(endpoints)
+    session.require()
+    if session.agent_pid() is None:
+        # After a restart of the machine nobody keeps the token fresh; this is a good moment to begin again.
+        session.start_agent()
+    account = Lake(endpoints, session.token).catalogue.account
+    home = write_rucio_config(endpoints, session, account)
+    values = variables(endpoints, session, rucio_home=home, account=account, path=_path())
+    if as_json:
+        emit(values)
+    else:
+        typer.echo(exports(values))
+
+
+def _path() -> list[Path]:
+    """Where the commands of this Boathouse and the stock clients are; no interpreter lies there."""
+    try:
+        home = programs.home()
+        return [home / "bin", programs.load(home).xrootd_bin]
+    except HostError:
+        # The client alone, without an installer.
+        return [Path(sys.executable).parent]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(
+        "login",
+        epilog="Examples: boathouse login | boathouse login --user alice --password-file secret",
+    )(login)
+    app.command("logout", epilog="Example: boathouse logout")(logout)
+    app.command(
+        "token",
+        epilog="Example: boathouse token --audience 127.0.1.11 --scope storage.read:/lake/cms > reader.token",
+    )(token)
+    app.command("env", epilog='Example: eval "$(boathouse env)"; rucio whoami')(env)

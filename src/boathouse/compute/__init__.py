@@ -1,0 +1,3 @@
+"""Where work runs."""
+
+from __future__ import annotations

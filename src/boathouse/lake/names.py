@@ -1,0 +1,76 @@
+"""Names of the lake: data identifiers, and where a file's path on storage follows from its name."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from boathouse.errors import InputError
+
+# Rucio's schema "generic": what a server of that schema accepts.
+_SCOPE = re.compile(r"[a-zA-Z_\-.0-9]{1,25}")
+_NAME = re.compile(r"[/A-Za-z0-9][/A-Za-z0-9.\-_]{0,249}")
+
+
+@dataclass(frozen=True, order=True)
+class Did:
+    """A data identifier: ``scope:name`` of a file, a dataset or a container."""
+
+    scope: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.scope}:{self.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> Did:
+        """A DID from ``scope:name``.
+
+        Raises:
+            InputError: the text is not a DID, or holds letters that the catalogue does not take.
+        """
+        scope, colon, name = text.partition(":")
+        if not colon:
+            raise InputError(
+                "not a DID", expected="SCOPE:NAME", got=repr(text), remedy="boathouse ls, to see the scopes"
+            )
+        return cls(scope, name).checked()
+
+    def checked(self) -> Did:
+        """The DID itself, if the catalogue takes its letters.
+
+        Raises:
+            InputError: scope or name is malformed.
+        """
+        if not _SCOPE.fullmatch(self.scope):
+            raise InputError(
+                "not a scope",
+                expected="1 to 25 of letters, digits, '.', '-', '_'",
+                got=repr(self.scope),
+                where=str(self),
+            )
+        if not _NAME.fullmatch(self.name):
+            raise InputError(
+                "not a DID name",
+                expected="1 to 250 of letters, digits, '.', '-', '_', '/', the first a letter or digit",
+                got=repr(self.name),
+                where=str(self),
+            )
+        return self
+
+
+def hash_path(did: Did) -> str:
+    """Path of a file below the prefix of a deterministic RSE, by Rucio's algorithm ``hash``.
+
+    ``scope/xx/yy/name`` with the first two bytes of the MD5 of ``scope:name``. In the scopes of users and groups
+    the dots are directories: ``user.alice`` lies below ``user/alice``.
+    """
+    digest = hashlib.md5(str(did).encode(), usedforsecurity=False).hexdigest()
+    scope = did.scope.replace(".", "/") if did.scope.startswith(("user", "group")) else did.scope
+    return f"{scope}/{digest[0:2]}/{digest[2:4]}/{did.name}"
+
+
+def adler32_hex(value: int) -> str:
+    """An adler32 as the catalogue keeps it: eight hexadecimal digits, leading zeros kept."""
+    return f"{value & 0xFFFFFFFF:08x}"

@@ -1,0 +1,248 @@
+"""One storage element over WebDAV: stat, put, get, delete, list, third-party copy, each with verified checksums.
+
+HTTP semantics: RFC 9110, WebDAV: RFC 4918, instance digests: RFC 3230 (``Digest: adler32=``), representation
+digests: RFC 9530 (``Repr-Digest: adler=``), third-party copy: the WLCG HTTP-TPC convention (COPY with ``Source``).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Protocol
+from urllib.parse import quote, unquote, urlsplit
+
+import urllib3
+
+from boathouse.errors import (
+    AuthError,
+    BoathouseError,
+    ChecksumError,
+    ConflictError,
+    NoSpaceError,
+    NotFoundError,
+    StorageError,
+)
+from boathouse.lake.http import BRIEF, ONCE, Http
+from boathouse.units import normalise_adler32
+
+READ_BYTES = 1 << 20
+"""Bytes handled at a time."""
+
+_DAV = "{DAV:}"
+
+
+class Readable(Protocol):
+    """A stream of bytes, as much of one as a request body needs."""
+
+    def read(self, count: int = -1, /) -> bytes:
+        """At most ``count`` bytes; none at the end."""
+
+
+@dataclass(frozen=True)
+class Stat:
+    """What a storage element says of a file."""
+
+    size_bytes: int
+    adler32: str | None
+    """Computed by the server from its bytes, or kept since; ``None`` if it gives none."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a directory listing."""
+
+    path: str
+    """Absolute path on the server, decoded."""
+    size_bytes: int
+    modified: float | None
+    is_directory: bool
+
+
+class Storage:
+    """Requests to storage elements with one user's token. One object serves many threads and many elements.
+
+    Args:
+        http: connections whose ``failure`` is :class:`~boathouse.errors.StorageError`.
+        token: gives the current bearer token, called for every request.
+    """
+
+    def __init__(self, http: Http, token: Callable[[], str]) -> None:
+        self._http = http
+        self._token = token
+
+    def stat(self, url: str, *, checksum: bool = True) -> Stat | None:
+        """Size, checksum and time of a file; ``None`` if there is none.
+
+        Raises:
+            AuthError: the token does not open this path.
+            StorageError: the element failed.
+        """
+        headers = self._headers({"Want-Digest": "adler32"} if checksum else {})
+        response = self._http.request("HEAD", url, headers=headers, retry=BRIEF, timeout_s=300.0)
+        if response.status == 404:
+            return None
+        if response.status != 200:
+            raise _refused("HEAD", url, response)
+        return Stat(
+            size_bytes=int(response.headers.get("Content-Length", "0")),
+            adler32=digest_adler32(response.headers),
+        )
+
+    def put(self, url: str, body: bytes | Readable, size_bytes: int, *, overwrite: bool = False) -> None:
+        """Write a whole file; directories are made on the way. One attempt.
+
+        Without ``overwrite`` a file that is there stays as it is (``Overwrite: F``, obeyed by XRootD since 6).
+
+        Raises:
+            ConflictError: there is a file already.
+            NoSpaceError: the element is full.
+            AuthError: the token does not allow writing this path.
+            StorageError: the element failed; what lies there now is unknown.
+        """
+        headers = self._headers({"Content-Length": str(size_bytes), "Overwrite": "T" if overwrite else "F"})
+        response = self._http.request("PUT", url, headers=headers, body=body, retry=ONCE, timeout_s=300.0)
+        if response.status in (409, 412) and not overwrite:
+            raise ConflictError("a file is there already", where=url)
+        if response.status not in (200, 201, 202, 204):
+            raise _refused("PUT", url, response)
+
+    def get(self, url: str, *, start: int = 0) -> Iterator[bytes]:
+        """Bytes of a file from an offset on.
+
+        Raises:
+            NotFoundError: there is no such file.
+            AuthError: the token does not open it.
+            StorageError: the element failed, or the connection broke.
+        """
+        headers = self._headers({"Range": f"bytes={start}-"} if start else {})
+        response = self._http.request("GET", url, headers=headers, retry=ONCE, timeout_s=120.0, stream=True)
+        try:
+            if response.status != (206 if start else 200):
+                raise _refused("GET", url, response)
+            yield from response.stream(READ_BYTES)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._http.unreachable(url, error) from error
+        finally:
+            response.release_conn()
+
+    def delete(self, url: str) -> bool:
+        """Delete a file; tell whether there was one."""
+        response = self._http.request("DELETE", url, headers=self._headers(), retry=BRIEF)
+        if response.status == 404:
+            return False
+        if response.status not in (200, 202, 204):
+            raise _refused("DELETE", url, response)
+        return True
+
+    def modified(self, url: str) -> float | None:
+        """When a file was last written, in seconds since the epoch; ``None`` if there is none."""
+        entries = self._propfind(url, depth=0)
+        return entries[0].modified if entries else None
+
+    def listing(self, url: str) -> list[Entry]:
+        """Content of a directory, the directory itself left out; empty if there is no such directory.
+
+        Raises:
+            AuthError: the token does not open this path.
+            StorageError: the element failed.
+        """
+        own = unquote(urlsplit(url).path).rstrip("/")
+        return [entry for entry in self._propfind(url.rstrip("/") + "/", depth=1) if entry.path.rstrip("/") != own]
+
+    def _propfind(self, url: str, *, depth: int) -> list[Entry]:
+        response = self._http.request("PROPFIND", url, headers=self._headers({"Depth": str(depth)}), retry=BRIEF)
+        if response.status == 404:
+            return []
+        if response.status != 207:
+            raise _refused("PROPFIND", url, response)
+        # expat itself bounds entity expansion (2.4.1 and later), and the lake's own servers write this text.
+        return [_entry(element) for element in ET.fromstring(response.data)]  # noqa: S314
+
+    def copy_from(self, url: str, source: str, *, adler32: str | None, overwrite: bool = False) -> None:
+        """Let the element fetch a public file by itself (HTTP-TPC, pull).
+
+        The HTTP status is not the outcome: the body's last line is.
+
+        Raises:
+            ChecksumError: the bytes that came are not those of ``adler32``.
+            StorageError: the element could not fetch it.
+        """
+        headers = {"Source": source, "Overwrite": "T" if overwrite else "F", "Credential": "none"}
+        if adler32:
+            digest = base64.b64encode(bytes.fromhex(normalise_adler32(adler32))).decode()
+            headers["Repr-Digest"] = f"adler=:{digest}:"
+        response = self._http.request(
+            "COPY", url, headers=self._headers(headers), retry=ONCE, timeout_s=3600.0, stream=True
+        )
+        try:
+            lines = response.data.decode("utf-8", "replace").strip().splitlines()
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._http.unreachable(url, error) from error
+        finally:
+            response.release_conn()
+        outcome = lines[-1].strip() if lines else ""
+        if response.status == 412 and adler32:
+            raise ChecksumError("the copy's bytes are not those of the source", expected=adler32, where=source)
+        if response.status not in (200, 201, 202) or not outcome.startswith("success"):
+            raise StorageError(
+                "the third-party copy failed",
+                got=outcome or f"HTTP status {response.status}",
+                where=f"{source} -> {url}",
+            )
+
+    def _headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token()}", **(more or {})}
+
+
+def join(base: str, path: str) -> str:
+    """URL of a path below a base URL."""
+    return f"{base.rstrip('/')}/{quote(path.lstrip('/'))}"
+
+
+def digest_adler32(headers: Mapping[str, str]) -> str | None:
+    """The adler32 of ``Digest`` or ``Repr-Digest`` headers, eight digits; ``None`` if there is none."""
+    for part in headers.get("Digest", "").split(","):
+        name, _, value = part.strip().partition("=")
+        if name.lower() == "adler32" and value:
+            return normalise_adler32(value)
+    match = re.search(r"\badler(?:32)?=:([A-Za-z0-9+/=]+):", headers.get("Repr-Digest", ""))
+    return base64.b64decode(match[1]).hex().zfill(8) if match else None
+
+
+def _entry(element: ET.Element) -> Entry:
+    path = unquote(urlsplit(element.findtext(f"{_DAV}href", "")).path)
+    return Entry(
+        path=path,
+        size_bytes=int(element.findtext(f".//{_DAV}getcontentlength") or 0),
+        modified=_epoch(element.findtext(f".//{_DAV}getlastmodified")),
+        is_directory=element.find(f".//{_DAV}collection") is not None,
+    )
+
+
+def _epoch(text: str | None) -> float | None:
+    return parsedate_to_datetime(text).timestamp() if text else None
+
+
+def _refused(method: str, url: str, response: urllib3.BaseHTTPResponse) -> BoathouseError:
+    """The error that a status of a storage element means."""
+    body = b"" if method == "HEAD" else response.data
+    text = body.decode("utf-8", "replace").strip().splitlines()
+    got = f"HTTP status {response.status}" + (f": {text[0][:200]}" if text else "")
+    where = f"{method} {url}"
+    if response.status in (401, 403):
+        path, expired = unquote(urlsplit(url).path), response.status == 401
+        return AuthError(
+            f"the storage element refused the token for {path}" if expired else f"your groups do not open {path}",
+            got=f"HTTP status {response.status}",
+            where=where,
+            remedy="boathouse login" if expired else "boathouse token --json, to see the paths that are open to you",
+        )
+    if response.status == 404:
+        return NotFoundError("no such file on the storage element", got=got, where=where, remedy="boathouse audit")
+    if response.status == 507 or "no space" in got.lower():
+        return NoSpaceError("the storage element is full", got=got, where=where)
+    return StorageError("the storage element failed", got=got, where=where, remedy="boathouse status")

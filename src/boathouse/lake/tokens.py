@@ -1,0 +1,223 @@
+"""Tokens from an OpenID Connect issuer: device code, refresh, client credentials, revocation.
+
+OAuth 2.0: RFC 6749; device code: RFC 8628; revocation: RFC 7009; metadata: OpenID Connect
+Discovery 1.0. The parameter ``audience`` is that of the WLCG profile 1.3: names separated by spaces.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from boathouse.errors import AuthError, ServiceError
+from boathouse.lake.http import CONNECT_ONLY, ONCE, PATIENT, Http
+from boathouse.plan.model import Endpoints
+
+LOGIN_SCOPE = "openid profile offline_access wlcg.groups storage.read:/ storage.modify:/ storage.create:/"
+"""What people ask for; the issuer narrows the paths to what they may, and says so."""
+
+OPERATOR_SCOPE = "openid profile storage.read:/ storage.modify:/ storage.create:/"
+
+_DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
+_LOGIN = "boathouse login"
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What a token endpoint gave."""
+
+    access: str
+    expires_at: float
+    """Seconds since the epoch."""
+    scope: str
+    refresh: str | None = None
+
+
+@dataclass(frozen=True)
+class DeviceCode:
+    """A login that waits for its user."""
+
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str
+    device_code: str
+    interval_s: float
+    expires_at: float
+
+
+class Issuer:
+    """An OpenID Connect issuer as its clients see it.
+
+    Args:
+        url: byte for byte the ``iss`` of its tokens.
+        http: connections.
+        patient: whether to wait for an issuer that is coming back.
+    """
+
+    def __init__(self, url: str, http: Http, *, patient: bool = True) -> None:
+        self.url = url
+        self.http = http
+        self._patient = patient
+
+    @cached_property
+    def metadata(self) -> Mapping[str, Any]:
+        """The discovery document.
+
+        Raises:
+            ServiceError: the issuer does not answer, or is another one.
+        """
+        url = self.url.rstrip("/") + "/.well-known/openid-configuration"
+        retry, timeout_s = (PATIENT, 60.0) if self._patient else (ONCE, 5.0)
+        response = self.http.request("GET", url, retry=retry, timeout_s=timeout_s)
+        if response.status != 200:
+            raise ServiceError("the issuer failed", got=f"HTTP status {response.status}", where=url)
+        document: dict[str, Any] = json.loads(response.data)
+        if document.get("issuer") != self.url:
+            raise ServiceError("another issuer answers", expected=self.url, got=str(document.get("issuer")), where=url)
+        return document
+
+    def device_code(self, client_id: str, *, scope: str, audience: Iterable[str]) -> DeviceCode:
+        """Begin a login by device code."""
+        fields = {"client_id": client_id, "scope": scope, "audience": " ".join(audience)}
+        document = self._post("device_authorization_endpoint", fields)
+        return DeviceCode(
+            user_code=document["user_code"],
+            verification_uri=document["verification_uri"],
+            verification_uri_complete=document.get("verification_uri_complete", document["verification_uri"]),
+            device_code=document["device_code"],
+            interval_s=float(document.get("interval", 5)),
+            expires_at=time.time() + float(document["expires_in"]),
+        )
+
+    def wait_for_device(self, client_id: str, code: DeviceCode) -> Tokens:
+        """Wait until the user has approved.
+
+        Raises:
+            AuthError: the user refused, or the code expired.
+        """
+        interval_s = code.interval_s
+        fields = {"grant_type": _DEVICE, "client_id": client_id, "device_code": code.device_code}
+        while time.time() < code.expires_at:
+            try:
+                return self._tokens(fields)
+            except AuthError as error:
+                if error.got == "slow_down":
+                    interval_s += 5
+                elif error.got != "authorization_pending":
+                    raise
+            time.sleep(interval_s)
+        raise AuthError("nobody approved the login in time", remedy=_LOGIN)
+
+    def refresh(
+        self, client_id: str, refresh_token: str, *, audience: Iterable[str] = (), scope: str | None = None
+    ) -> Tokens:
+        """New tokens for a refresh token; ``scope`` and ``audience`` can only narrow.
+
+        Raises:
+            AuthError: the refresh token is dead (``got`` is ``invalid_grant``), or the request goes too far.
+            ServiceError: the issuer does not answer.
+        """
+        fields = {"grant_type": "refresh_token", "client_id": client_id, "refresh_token": refresh_token}
+        if names := " ".join(audience):
+            fields["audience"] = names
+        if scope is not None:
+            fields["scope"] = scope
+        return self._tokens(fields)
+
+    def revoke(self, client_id: str, refresh_token: str) -> None:
+        """Make a refresh token worthless."""
+        fields = {"token": refresh_token, "token_type_hint": "refresh_token", "client_id": client_id}
+        self._post("revocation_endpoint", fields)
+
+    def client(self, client_id: str, secret: Path, *, audiences: Iterable[str]) -> Callable[[], str]:
+        """A confidential client's own token, renewed when a third of its life is left.
+
+        Raises:
+            AuthError: the secret's file cannot be read.
+        """
+        try:
+            value = secret.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise AuthError(
+                "the client's secret cannot be read",
+                got=error.strerror or str(error),
+                where=str(secret),
+                remedy="run this as the user who runs the facility",
+            ) from error
+        fields = {"grant_type": "client_credentials", "scope": OPERATOR_SCOPE, "audience": " ".join(audiences)}
+        return _Renewing(lambda: self._tokens(fields, basic=(client_id, value)))
+
+    def _tokens(self, fields: Mapping[str, str], *, basic: tuple[str, str] | None = None) -> Tokens:
+        document = self._post("token_endpoint", fields, basic=basic)
+        return Tokens(
+            access=document["access_token"],
+            expires_at=time.time() + float(document.get("expires_in", 300)),
+            scope=str(document.get("scope", fields.get("scope", ""))),
+            refresh=document.get("refresh_token"),
+        )
+
+    def _post(
+        self, endpoint: str, fields: Mapping[str, str], *, basic: tuple[str, str] | None = None
+    ) -> dict[str, Any]:
+        url = self.metadata.get(endpoint)
+        if not isinstance(url, str):
+            raise ServiceError(f"the issuer has no {endpoint}", where=self.url)
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        if basic is not None:
+            # RFC 6749 2.3.1: both parts are form-encoded first.
+            pair = ":".join(quote(part, safe="") for part in basic)
+            headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        # A token request may spend a refresh token: it is repeated only while it cannot have arrived.
+        response = self.http.request(
+            "POST", url, headers=headers, body=urlencode(fields).encode(), retry=CONNECT_ONLY, timeout_s=30.0
+        )
+        try:
+            document = json.loads(response.data) if response.data else {}
+        except ValueError:
+            document = {}
+        if response.status >= 500:
+            raise ServiceError("the issuer failed", got=f"HTTP status {response.status}", where=url)
+        if response.status >= 400:
+            reason = str(document.get("error", f"HTTP status {response.status}"))
+            text = str(document.get("error_description") or "the issuer refused")
+            raise AuthError(text, got=reason, where=url, remedy=_LOGIN)
+        return dict(document)
+
+
+class _Renewing:
+    """A token that is asked for again when it gets old. Shared by threads."""
+
+    def __init__(self, ask: Callable[[], Tokens]) -> None:
+        self._ask = ask
+        self._lock = threading.Lock()
+        self._tokens: Tokens | None = None
+        self._renew_at = 0.0
+
+    def __call__(self) -> str:
+        with self._lock:
+            now = time.time()
+            if self._tokens is None or now > self._renew_at:
+                self._tokens = self._ask()
+                self._renew_at = now + (self._tokens.expires_at - now) * 2 / 3
+            return self._tokens.access
+
+
+def audiences(endpoints: Endpoints) -> tuple[str, ...]:
+    """Audiences of everything that a client talks to: catalogue, storage, caches."""
+    return tuple(
+        dict.fromkeys(
+            (
+                endpoints.catalogue_audience,
+                *(storage.audience for storage in endpoints.storage),
+                *(cache.audience for cache in endpoints.caches),
+            )
+        )
+    )

@@ -1,0 +1,118 @@
+"""A whole facility for a test: real services in a directory and on ports of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from boathouse.lake.lake import Lake
+from boathouse.plan import endpoints as endpoints_file
+from boathouse.plan.model import Endpoints
+from boathouse.run.facility import LocalFacility, prepare
+
+
+@dataclass
+class Box:
+    """A running facility and what a test does with it."""
+
+    local: LocalFacility
+    work: Path
+    """A directory for the test's own files."""
+    _logged_in: set[str] = field(default_factory=set)
+
+    @property
+    def state(self) -> Path:
+        """The state directory."""
+        return self.local.state.path
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """What the facility publishes."""
+        return endpoints_file.load(self.state)
+
+    def environment(self, user: str | None = None) -> dict[str, str]:
+        """The caller's environment with this facility and, for a user, a session of their own."""
+        session = {"BOATHOUSE_SESSION": str(self.work / f"session-{user}")} if user else {}
+        return {**os.environ, "BOATHOUSE_STATE": str(self.state), **session}
+
+    def cli(
+        self, *arguments: str | Path, user: str | None = None, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``boathouse`` with these arguments, logged in as a user if one is named."""
+        if user:
+            self.ensure_login(user)
+        return self._run(*arguments, user=user, check=check)
+
+    def _run(self, *arguments: str | Path, user: str | None, check: bool) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "boathouse.cli", *map(str, arguments)]
+        result = subprocess.run(
+            command, env=self.environment(user), capture_output=True, text=True, timeout=300, check=False
+        )
+        if check and result.returncode:
+            msg = f"{command[2:]}: exit status {result.returncode}\n{result.stdout}\n{result.stderr}"
+            raise AssertionError(msg)
+        return result
+
+    def ensure_login(self, user: str) -> None:
+        """Log a user in once, as a person would with the password."""
+        if user not in self._logged_in:
+            password = self.local.plan.layout.secret(f"password-{user}")
+            self._run("login", "--user", user, "--password-file", password, user=user, check=True)
+            self._logged_in.add(user)
+
+    def login(self, user: str) -> Lake:
+        """The lake as a user sees it."""
+        self.ensure_login(user)
+        return Lake.from_session(self.endpoints, Path(self.environment(user)["BOATHOUSE_SESSION"]))
+
+    def env(self, user: str) -> dict[str, str]:
+        """The environment in which stock clients work, as ``boathouse env`` exports it."""
+        script = self.cli("env", user=user).stdout
+        shown = subprocess.run(
+            ["bash", "-c", f"{script}\nenv -0"],
+            env=self.environment(user),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        return dict(item.split("=", 1) for item in shown.split("\0") if "=" in item)
+
+    def logout_all(self) -> None:
+        """End the sessions, and with them their agents."""
+        for user in sorted(self._logged_in):
+            self._run("logout", user=user, check=False)
+        self._logged_in.clear()
+
+
+@contextmanager
+def box(facility_file: Path, *, base: Path | None = None) -> Iterator[Box]:
+    """Bring a facility up, hand it over, take it down and remove every trace.
+
+    Args:
+        facility_file: what to bring up.
+        base: where its directory is made; the services' user must be able to reach it.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="boathouse-", dir=base or "/var/tmp"))  # noqa: S108 - made with mode 0700
+    directory.chmod(0o755)
+    work = directory / "work"
+    work.mkdir(mode=0o700)
+    made: Box | None = None
+    try:
+        local = prepare(facility_file, directory / "state")
+        try:
+            local.up()
+            made = Box(local, work)
+            yield made
+        finally:
+            if made is not None:
+                made.logout_all()
+            local.down()
+    finally:
+        shutil.rmtree(directory)
