@@ -1,0 +1,115 @@
+"""What a user without rights on embargoed data tries, on the whole facility."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from boathouse.errors import AuthError, BoathouseError
+from boathouse.lake.names import Did
+from boathouse.testing.box import Box
+
+SECRET = Did("magic", "embargo-secret.dat")
+
+
+@pytest.fixture(scope="module")
+def secret(lake_box: Box) -> tuple[bytes, str]:
+    """Bytes of an embargoed file of alice's on CNAF-STORM, and its path there."""
+    body = os.urandom(5_000)
+    path = lake_box.work / SECRET.name
+    path.write_bytes(body)
+    lake_box.cli("put", path, "--scope", SECRET.scope, "--rse", "CNAF-STORM", user="alice")
+    (found,) = lake_box.login("alice").catalogue.replicas([SECRET], schemes=["https"])
+    (url,) = found.pfns
+    return body, "/" + url.split("/", 3)[3]
+
+
+def curl(running: Box, *arguments: str, token: str) -> int:
+    """HTTP status of a request that curl makes with a path as it is written."""
+    config = running.work / "curl-embargo.cfg"
+    config.touch(mode=0o600)
+    config.write_text(
+        f'header = "Authorization: Bearer {token}"\nheader = "TransferHeaderAuthorization: Bearer {token}"\n'
+    )
+    shown = subprocess.run(
+        [
+            *("curl", "--silent", "--path-as-is", "--cacert", running.endpoints.ca_bundle, "--config", str(config)),
+            *("--output", str(running.work / "curl-embargo.out"), "--write-out", "%{http_code}", *arguments),
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(shown.stdout)
+
+
+@pytest.mark.parametrize("detour", ["", "/lake/testing/../..", "/lake/testing/%2e%2e/%2e%2e", "/lake/testing/./../.."])
+@pytest.mark.parametrize("method", ["GET", "COPY"])
+def test_a52_bob_gets_no_embargoed_byte_from_the_element(
+    lake_box: Box, secret: tuple[bytes, str], method: str, detour: str
+) -> None:
+    body, path = secret
+    token = lake_box.login("bob").token()
+    source, target = (
+        next(e for e in lake_box.endpoints.storage if e.rse == rse) for rse in ("CNAF-STORM", "DESY-DCACHE")
+    )
+    stolen = f"{target.https}/lake/testing/embargo-stolen.dat"
+    extra = ["--header", f"Destination: {stolen}"] if method == "COPY" else []
+    status = curl(lake_box, "--request", method, *extra, f"{source.https}{detour}{path}", token=token)
+    assert status >= 400
+    out = lake_box.work / "curl-embargo.out"
+    assert not out.exists() or body not in out.read_bytes()
+    assert curl(lake_box, "--head", stolen, token=token) == 404
+
+
+def test_a52_bob_gets_no_token_for_a_copy_door(lake_box: Box) -> None:
+    doors = [port for port in lake_box.local.plan.units if port.name.startswith("copy-")]
+    assert len(doors) == len(lake_box.endpoints.storage)
+    for door in doors:
+        audience = door.url.removeprefix("https://").split(":")[0]
+        refused = lake_box.cli("token", "--audience", audience, user="bob", check=False)
+        assert refused.returncode != 0, door.name
+        assert "eyJ" not in refused.stdout
+
+
+def test_a52_bob_cannot_have_embargoed_files_copied_for_him(lake_box: Box, secret: tuple[bytes, str]) -> None:
+    body, path = secret
+    lake = lake_box.login("bob")
+    mine = Did("user.bob", "embargo-collection")
+    lake.catalogue.ensure_dataset(mine)
+    with pytest.raises(BoathouseError):
+        lake.catalogue.rest.call(
+            "POST", f"/dids/{mine.scope}/{mine.name}/dids", {"dids": [{"scope": SECRET.scope, "name": SECRET.name}]}
+        )
+    raw = next(element for element in lake_box.endpoints.storage if not element.deterministic)
+    forged = {"scope": "user.bob", "name": "embargo-forged", "bytes": len(body), "adler32": "00000001"}
+    with pytest.raises(AuthError, match="not plainly below the directory of its file's scope"):
+        lake.catalogue.rest.call(
+            "POST", "/replicas/", {"rse": raw.rse, "files": [{**forged, "pfn": f"{raw.https}{path}"}]}
+        )
+
+
+@pytest.mark.parametrize("name", ["a/../../../magic/x", "..", "a/./b", "a//b", "a%2f..%2fb"])
+def test_a52_names_that_lead_elsewhere_are_refused(lake_box: Box, name: str) -> None:
+    file = {"scope": "user.bob", "name": name, "bytes": 1, "adler32": "00000001"}
+    with pytest.raises(BoathouseError):
+        lake_box.login("bob").catalogue.rest.call("POST", "/replicas/", {"rse": "PIC-DCACHE", "files": [file]})
+
+
+def test_a52_bob_gets_no_embargoed_byte_through_the_cache(
+    lake_box: Box, secret: tuple[bytes, str], tmp_path: Path
+) -> None:
+    body, _ = secret
+    (file,) = lake_box.login("alice").files(SECRET, prefer="cache", site="CNAF")
+    through = next(url for url in file.urls if url.startswith("https") and "//root" in url)
+    alice, bob = (lake_box.login(user).token() for user in ("alice", "bob"))
+    out = lake_box.work / "curl-embargo.out"
+    assert curl(lake_box, through, token=bob) == 403
+    assert curl(lake_box, through, token=alice) == 200
+    assert out.read_bytes() == body
+    # Now it is kept there.
+    assert curl(lake_box, through, token=bob) == 403
+    assert body not in out.read_bytes()

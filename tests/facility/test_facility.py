@@ -1,0 +1,241 @@
+"""The facility as a whole: up, twice, beside another, down, and what bad circumstances get."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from boathouse.run.local.supervise import marked_processes
+from boathouse.testing.box import Box, box
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+# One storage element is enough where only starting and stopping is looked at.
+SMALL = {
+    "name": "small",
+    "vo": "escape",
+    "sites": {"CNAF": {"storage": {"CNAF-STORM": {"qos": "FAST"}}, "caches": {"CNAF-XCACHE": {}}}},
+    "groups": {"cms": {}},
+    "users": {"alice": {"groups": ["cms"]}},
+    "scopes": {"cms": {"group": "cms"}},
+}
+
+SEED_RSES = {
+    "CNAF-STORM",
+    "CNAF_CMS_TEMP",
+    "DESY-DCACHE",
+    "EULAKE-1",
+    "EULAKE-2",
+    "IN2P3-CC-DCACHE",
+    "INFN-NAPOLI-DPM",
+    "LAPP-DCACHE",
+    "LAPP-DPM",
+    "PIC-DCACHE",
+    "SARA-DCACHE",
+}
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="boathouse-", dir="/var/tmp"))
+    directory.chmod(0o755)
+    yield directory
+    run("down", state=directory / "state")
+    shutil.rmtree(directory)
+
+
+def write(place: Path, document: dict[str, object]) -> Path:
+    path = place / "facility.yaml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
+    return path
+
+
+def run(*arguments: str | Path, state: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "boathouse.cli", *map(str, arguments), "--state", str(state)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_status_gives_every_unit_with_a_reason(lake_box: Box) -> None:
+    document = json.loads(lake_box.cli("status", "--json").stdout)
+    assert document["ready"] is True
+    assert all(unit["detail"] and unit["pid"] and unit["since"] for unit in document["units"])
+    names = {unit["unit"] for unit in document["units"]}
+    assert {"postgres", "tokens", "keeper", "transfers", "rucio", "rucio-daemons", "se-cnaf-storm"} <= names
+    shown = lake_box.cli("status").stdout
+    assert all(name in shown for name in names)
+
+
+def test_logs_of_every_unit_can_be_read_and_hold_no_token(lake_box: Box) -> None:
+    lake_box.cli("ls", user="alice")
+    for unit in lake_box.local.plan.units:
+        text = lake_box.cli("logs", unit.name, "-n", "2000").stdout
+        # Every JSON Web Token begins so: the encoding of {"alg or {"typ or {"kid.
+        assert "eyJ" not in text, unit.name
+
+
+def test_an_unknown_unit_is_refused_with_the_known_ones(lake_box: Box) -> None:
+    result = lake_box.cli("logs", "postgers", check=False)
+    assert result.returncode == 8
+    assert "postgres" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_nothing_listens_beyond_loopback(lake_box: Box) -> None:
+    pids = marked_processes(lake_box.local.state.facility_id)
+    inodes = {
+        link.readlink().name.removeprefix("socket:[").removesuffix("]")
+        for pid in pids
+        for link in Path(f"/proc/{pid}/fd").iterdir()
+        if link.is_symlink() and str(link.readlink()).startswith("socket:")
+    }
+    listening = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                listening.append(fields[1].split(":")[0])
+    assert listening
+    # The kernel writes IPv4 addresses with the bytes turned round: 127.x.y.z ends in 7F.
+    assert all(address.endswith("7F") for address in listening), listening
+
+
+def test_secrets_are_readable_by_the_services_only(lake_box: Box) -> None:
+    files = [path for path in lake_box.state.rglob("*") if path.is_file() and not path.is_symlink()]
+    open_to_others = {path for path in files if path.stat().st_mode & 0o077}
+    for path in open_to_others:
+        text = path.read_bytes()
+        assert b"PRIVATE KEY" not in text, path
+    assert not open_to_others & set((lake_box.state / "secrets").iterdir())
+    assert not {path for path in open_to_others if "config" in path.relative_to(lake_box.state).parts}
+
+
+def test_a3_the_eleven_storage_elements_of_the_seeds_come_up_and_are_active() -> None:
+    with box(EXAMPLES / "escape.yaml") as escape:
+        shown = escape.cli("status", "--json").stdout
+        assert json.loads(shown)["ready"] is True
+        lake = escape.login("alice")
+        assert set(lake.catalogue.rses("*")) == SEED_RSES
+
+
+def test_a93_destroyed_and_made_again_from_one_file_it_is_the_same(place: Path) -> None:
+    facility, state = write(place, SMALL), place / "state"
+    seen = []
+    for _ in range(2):
+        assert run("up", facility, state=state).returncode == 0
+        document = json.loads((state / "endpoints.json").read_text())
+        seen.append({element["rse"]: element["audience"] for element in document["storage"]})
+        gone = run("down", "--purge", state=state)
+        assert gone.returncode == 0, gone.stderr
+        assert not state.exists()
+    assert seen[0] == seen[1] == {"CNAF-STORM": "127.0.1.11"}
+
+
+def test_two_facilities_stand_side_by_side_one_of_them_in_a_directory_with_a_space(place: Path) -> None:
+    facility = write(place, SMALL)
+    states = [place / "state", place / "my second lake"]
+    try:
+        for state in states:
+            result = run("up", facility, state=state)
+            assert result.returncode == 0, result.stderr
+        for state in states:
+            assert json.loads(run("status", "--json", state=state).stdout)["ready"] is True
+        assert run("down", state=states[1]).returncode == 0
+        assert json.loads(run("status", "--json", state=states[0]).stdout)["ready"] is True
+    finally:
+        run("down", state=states[1])
+
+
+def test_up_twice_restarts_nothing_and_a_changed_file_only_what_it_concerns(place: Path) -> None:
+    facility, state = write(place, SMALL), place / "state"
+    assert run("up", facility, state=state).returncode == 0
+    before = pids(state)
+    assert run("up", facility, state=state).returncode == 0
+    assert pids(state) == before
+
+    changed = json.loads(json.dumps(SMALL))
+    changed["sites"]["CNAF"]["storage"]["CNAF-STORM"]["extra_config"] = "# a line of the operator's"
+    assert run("up", write(place, changed), state=state).returncode == 0
+    after = pids(state)
+    assert {unit for unit in before if before[unit] != after[unit]} == {"se-cnaf-storm"}
+    assert "a line of the operator's" in (state / "config/se-cnaf-storm/xrootd.cfg").read_text()
+
+
+def test_a_facility_of_an_older_boathouse_with_fewer_ports_is_shown_stopped_and_brought_up(place: Path) -> None:
+    facility, state = write(place, SMALL), place / "state"
+    assert run("up", facility, state=state).returncode == 0
+    kept = json.loads((state / "ports.json").read_text())
+    older = {key: port for key, port in kept.items() if ".copy." not in key}
+    assert older != kept
+    (state / "ports.json").write_text(json.dumps(older))
+    assert "Traceback" not in run("status", state=state).stderr
+    assert run("down", state=state).returncode == 0
+    assert run("up", facility, state=state).returncode == 0
+    assert json.loads((state / "ports.json").read_text()).keys() == kept.keys()
+
+
+def test_a5_a_site_joins_a_running_facility_without_stopping_the_others(place: Path) -> None:
+    state = place / "state"
+    assert run("up", write(place, SMALL), state=state).returncode == 0
+    before = pids(state)
+    joined = json.loads(json.dumps(SMALL))
+    joined["sites"]["PIC"] = {"storage": {"PIC-DCACHE": {"qos": "B"}}}
+    result = run("up", write(place, joined), state=state)
+    assert result.returncode == 0, result.stderr
+    after = pids(state)
+    assert "se-pic-dcache" in after
+    assert before["postgres"] == after["postgres"]
+    assert before["se-cnaf-storm"] == after["se-cnaf-storm"]
+
+
+def test_ports_in_use_are_all_named_before_anything_starts(place: Path) -> None:
+    with socket.socket() as one, socket.socket() as two:
+        for held in (one, two):
+            held.bind(("127.0.0.1", 0))
+            held.listen()
+        wanted = [one.getsockname()[1], two.getsockname()[1]]
+        document = SMALL | {"services": {"issuer_port": wanted[0], "catalogue_port": wanted[1]}}
+        result = run("up", write(place, document), state=place / "state")
+    assert result.returncode == 4
+    assert all(f"port {port} is in use" in result.stderr for port in wanted)
+    assert "Traceback" not in result.stderr
+    assert not (place / "state/run/supervisor").exists()
+
+
+def test_too_little_disk_is_told_before_anything_starts(place: Path) -> None:
+    document = SMALL | {"services": {"disk_reserve": "900 TB"}}
+    result = run("up", write(place, document), state=place / "state")
+    assert result.returncode == 4
+    assert "too little disk" in result.stderr
+    assert "900.0 TB" in result.stderr
+
+
+def test_a_service_that_dies_at_start_shows_its_last_lines(place: Path) -> None:
+    document = SMALL | {"services": {"postgres_extra_config": "shared_buffers = a_lot\n"}}
+    result = run("up", write(place, document), state=place / "state")
+    assert result.returncode == 5
+    assert "postgres died while starting" in result.stderr
+    assert 'invalid value for parameter "shared_buffers"' in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_commands_on_a_facility_that_is_not_there_say_so(place: Path) -> None:
+    for command in (("status",), ("logs", "rucio")):
+        result = run(*command, state=place / "nowhere")
+        assert result.returncode == 6
+        assert "boathouse up" in result.stderr
+    assert run("down", state=place / "nowhere").returncode == 0
+
+
+def pids(state: Path) -> dict[str, int]:
+    document = json.loads(run("status", "--json", state=state).stdout)
+    assert document["ready"], document
+    return {unit["unit"]: unit["pid"] for unit in document["units"]}

@@ -1,0 +1,64 @@
+"""What is said of mistakes in commands about data, and that they leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uproot
+
+from boathouse.errors import AuthError, InputError, NotFoundError
+from boathouse.lake.names import Did
+from boathouse.testing.box import Box
+
+
+def test_an_import_to_nowhere_leaves_no_dataset(lake_box: Box, tmp_path: Path) -> None:
+    # case import-21
+    (tmp_path / "nowhere.dat").write_bytes(b"bytes")
+    command = ("import", tmp_path / "nowhere.dat", "--any-file", "--to", "cms:nowhere", "--qos", "FASTER")
+    refused = lake_box.cli(*command, user="alice", check=False)
+    assert refused.returncode == InputError.exit_code
+    with pytest.raises(NotFoundError):
+        lake_box.login("alice").catalogue.did(Did("cms", "nowhere"))
+
+
+def test_an_import_of_a_directory_takes_its_root_files_only(lake_box: Box, tmp_path: Path) -> None:
+    # case import-20
+    (tmp_path / ".git").mkdir()
+    for name in (".git/hidden.root", "notes.txt"):
+        (tmp_path / name).write_text("no ROOT file")
+    with uproot.recreate(tmp_path / "chosen.root") as made:
+        made["Events"] = {"x": np.arange(1000.0)}
+    lake_box.cli("import", tmp_path, "--to", "cms:directory", "--qos", "FAST", user="alice")
+    content = lake_box.login("alice").catalogue.content(Did("cms", "directory"))
+    assert [str(info.did) for info in content] == ["cms:chosen.root"]
+
+
+def test_an_unknown_scope_is_answered_with_those_near_it(lake_box: Box) -> None:
+    refused = lake_box.cli("ls", "testin", user="alice", check=False)
+    assert refused.returncode == NotFoundError.exit_code
+    assert "one of testing" in refused.stderr
+
+
+def test_a_refused_file_is_named_and_leaves_no_part(lake_box: Box, tmp_path: Path) -> None:
+    # case get-7
+    (tmp_path / "dark.dat").write_bytes(os.urandom(1000))
+    lake_box.login("alice").put([tmp_path / "dark.dat"], scope="magic", rse_expression="CNAF-STORM")
+    out = tmp_path / "out"
+    refused = lake_box.cli("get", "magic:dark.dat", "--to", out, user="bob", check=False)
+    assert refused.returncode == AuthError.exit_code
+    assert "your groups do not open /lake/magic" in refused.stderr
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(("chosen", "schemes"), [((), {"https", "root"}), (("--protocol", "root"), {"root"})])
+def test_replicas_are_shown_with_the_urls_of_each_protocol(
+    lake_box: Box, tmp_path: Path, chosen: tuple[str, ...], schemes: set[str]
+) -> None:
+    name = f"shown-{len(chosen)}.dat"
+    (tmp_path / name).write_bytes(os.urandom(1000))
+    lake_box.login("alice").put([tmp_path / name], scope="testing", rse_expression="CNAF-STORM")
+    table = lake_box.cli("ls", "--replicas", f"testing:{name}", *chosen, user="alice").stdout.splitlines()[1:]
+    assert {line.split()[-1].partition(":")[0] for line in table} == schemes

@@ -1,0 +1,311 @@
+"""Rules, transfers and their repetitions, with a transfer service that does as a test says."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from boathouse.testing.wait import wait_for
+
+
+class Daemons:
+    """The running daemons, and what a test does with rules."""
+
+    def __init__(self, box) -> None:
+        self.box = box
+
+    def dataset(self, number: int, rses: tuple[str, ...] = ("NORTH-DISK",)) -> str:
+        name = f"d{uuid.uuid4().hex[:12]}"
+        files = [{"scope": "cms", "name": f"{name}.{i}", "bytes": 100, "adler32": "00000001"} for i in range(number)]
+        for rse in rses:
+            raw = self.box.context.url("NORTH_RAW.https") + "/lake/cms/detector/"
+            known = [file | ({"pfn": raw + file["name"]} if rse == "NORTH_RAW" else {}) for file in files]
+            self.ask("POST", "/replicas", {"rse": rse, "files": known})
+        dids = [{"scope": "cms", "name": file["name"]} for file in files]
+        self.ask("POST", f"/dids/cms/{name}", {"type": "DATASET"})
+        self.ask("POST", f"/dids/cms/{name}/dids", {"dids": dids})
+        return name
+
+    def ask(self, method: str, path: str, body: object) -> object:
+        reply = self.box.call(method, path, "bob", body=body)
+        assert reply.status in {200, 201}, reply.body
+        return json.loads(reply.body) if reply.body.startswith("[") else reply.body
+
+    def rule(self, name: str, expression: str = "SOUTH-DISK", **more: object) -> str:
+        dids = [{"scope": "cms", "name": name}]
+        body = {"dids": dids, "copies": 1, "rse_expression": expression, "account": "bob", **more}
+        return self.ask("POST", "/rules/", body)[0]
+
+    def state(self, rule: str) -> tuple[str, int, int, int]:
+        counts = "locks_ok_cnt, locks_replicating_cnt, locks_stuck_cnt"
+        return self.box.rows(f"SELECT state, {counts} FROM rules WHERE id = %s", uuid.UUID(rule))[0]
+
+    def requests(self) -> list[tuple[str, int]]:
+        return self.box.rows("SELECT state, retry_count FROM requests")
+
+    def wait_ok(self, rule: str, timeout_s: float = 20) -> None:
+        wait_for("the rule is OK", lambda: self.state(rule)[0] == "O", timeout_s=timeout_s)
+
+    def report(self) -> dict[str, object]:
+        return json.loads((self.box.context.run("rucio-daemons") / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def running(box) -> Iterator[Daemons]:
+    box.start("rucio-daemons")
+    yield Daemons(box)
+    if "rucio-daemons" in box.processes:
+        box.stop("rucio-daemons")
+
+
+@pytest.fixture
+def daemons(running) -> Daemons:
+    running.box.transfers.reset()
+    return running
+
+
+def test_a_rule_becomes_ok_without_waiting_for_loops(daemons):
+    name = daemons.dataset(5)
+    began = time.monotonic()
+    daemons.wait_ok(daemons.rule(name))
+    # Loops of one second, one after the other, take three at least; the limit leaves room for a busy machine.
+    assert time.monotonic() - began < 5
+
+
+def test_every_request_to_the_transfer_service_carries_a_token(daemons):
+    daemons.wait_ok(daemons.rule(daemons.dataset(2)))
+    assert daemons.box.transfers.requests
+    assert all(token.startswith("Bearer ey") for _, _, token in daemons.box.transfers.requests)
+
+
+def test_tokens_are_for_one_storage_element_each(daemons):
+    daemons.wait_ok(daemons.rule(daemons.dataset(1)))
+    asked = {(entry["audience"], entry["scope"]) for entry in daemons.box.issuer.requests}
+    addresses = daemons.box.context.addresses
+    assert (addresses["NORTH-DISK.copy.https"], "offline_access storage.read:/lake/") in asked
+    assert (
+        addresses["SOUTH-DISK.copy.https"],
+        "offline_access storage.modify:/lake/ storage.read:/lake/",
+    ) in asked
+    assert ("127.0.0.2", "fts") in asked
+
+
+def test_all_sources_are_given_and_one_job_does(daemons):
+    daemons.wait_ok(daemons.rule(daemons.dataset(10, ("NORTH-DISK", "NORTH_RAW"))))
+    files = daemons.box.transfers.files()
+    assert len(daemons.box.transfers.jobs) == 1
+    assert len(files) == 10
+    assert all(len(file["sources"]) == len(file["source_tokens"]) == 2 for file in files)
+    assert all(file["checksum"] == "ADLER32:00000001" for file in files)
+
+
+def test_a_file_that_is_refused_does_not_keep_the_others(daemons):
+    """Jobs hold files of several people: one whom the service refuses is not to stop the rules of the others."""
+    bad, good = daemons.dataset(2), daemons.dataset(3)
+    daemons.box.transfers.refused = f"{bad}.1"
+    refused, others = daemons.rule(bad), daemons.rule(good)
+    daemons.wait_ok(others)
+    wait_for("the other file of the same rule is there", lambda: daemons.state(refused)[1] == 1)
+    assert daemons.state(refused)[0] != "O"
+    daemons.box.transfers.refused = ""
+    daemons.wait_ok(refused, timeout_s=60)
+
+
+def test_a_file_unfinished_at_the_first_poll_is_not_forgotten(daemons):
+    """Stock Rucio looks at it again after ten minutes."""
+    daemons.box.transfers.held = True
+    rule = daemons.rule(daemons.dataset(6))
+    wait_for("all are submitted", lambda: len(daemons.box.transfers.files()) == 6)
+    polled = len(daemons.box.transfers.requests)
+    wait_for("several polls", lambda: len(daemons.box.transfers.requests) > polled + 3)
+    daemons.box.transfers.release(3)
+    wait_for("half is there", lambda: daemons.state(rule)[1] == 3, timeout_s=10)
+    daemons.box.transfers.release(3)
+    daemons.wait_ok(rule, timeout_s=10)
+
+
+def test_nothing_is_submitted_without_a_token(daemons):
+    box = daemons.box
+    box.stop("rucio-daemons")
+    box.issuer.stop()
+    try:
+        box.start("rucio-daemons")
+        # The server knows the issuer's key already.
+        rule = daemons.rule(daemons.dataset(3))
+        cycles = daemons.report()["daemons"]["conveyor-submitter"]["cycles"]
+        wait_for(
+            "the submitter has tried twice",
+            lambda: daemons.report()["daemons"]["conveyor-submitter"]["cycles"] > cycles + 1,
+        )
+        assert box.transfers.jobs == {}
+        assert daemons.requests() == [("Q", 0)] * 3
+        assert "TokenError" in daemons.report()["daemons"]["conveyor-submitter"]["last_error"]
+    finally:
+        box.issuer.start()
+    daemons.wait_ok(rule, timeout_s=30)
+
+
+def test_repetitions_are_held_back(daemons):
+    """Stock Rucio with fast loops uses up all repetitions in eleven seconds."""
+    daemons.box.transfers.outcome = "FAILED"
+    rule = daemons.rule(daemons.dataset(1))
+    submitted = daemons.box.transfers.submitted_at
+    wait_for("a second attempt", lambda: len(submitted) == 2, timeout_s=20)
+    assert submitted[1] - submitted[0] > 4.5
+    daemons.box.transfers.outcome = "FINISHED"
+    daemons.wait_ok(rule, timeout_s=40)
+
+
+def test_a_stuck_rule_is_repaired_when_boosted(daemons):
+    daemons.box.transfers.held = True
+    name = daemons.dataset(1)
+    rule = daemons.rule(name)
+    wait_for("it is submitted", lambda: len(daemons.box.transfers.files()) == 1)
+    # As after the last repetition.
+    daemons.box.rows("UPDATE requests SET retry_count = 3")
+    daemons.box.transfers.outcome = "FAILED"
+    daemons.box.transfers.release(1)
+    wait_for("the rule is stuck", lambda: daemons.state(rule)[0] == "S", timeout_s=15)
+    daemons.box.transfers.reset()
+    reply = daemons.box.call("PUT", f"/rules/{rule}", "bob", body={"options": {"boost_rule": True}})
+    assert reply.status == 200
+    daemons.wait_ok(rule, timeout_s=30)
+
+
+def test_a_submission_that_was_cut_short_is_taken_up(daemons):
+    daemons.box.transfers.held = True
+    rule = daemons.rule(daemons.dataset(1))
+    wait_for("it is submitted", lambda: [state for state, _ in daemons.requests()] == ["S"])
+    # As if the daemons had been killed between the mark and the answer, a while ago.
+    daemons.box.rows(
+        "UPDATE requests SET state = 'G', external_id = NULL, updated_at = now() at time zone 'utc' - interval '2 min'"
+    )
+    daemons.box.transfers.reset()
+    # Any event wakes the finisher; a rule of somebody else does.
+    daemons.wait_ok(daemons.rule(daemons.dataset(1)))
+    daemons.wait_ok(rule, timeout_s=40)
+
+
+def test_cancelling_carries_a_token(daemons):
+    daemons.box.transfers.held = True
+    rule = daemons.rule(daemons.dataset(1))
+    wait_for("it is submitted", lambda: [state for state, _ in daemons.requests()] == ["S"])
+    reply = daemons.box.call("PUT", f"/rules/{rule}", "bob", body={"options": {"lifetime": 1}})
+    assert reply.status == 200, reply.body
+
+    def cancelled() -> list[str]:
+        return [token for method, _, token in daemons.box.transfers.requests if method == "DELETE"]
+
+    wait_for("the job is cancelled", cancelled, timeout_s=20)
+    assert all(token.startswith("Bearer ey") for token in cancelled())
+
+
+def test_ended_requests_go_into_the_history(daemons):
+    name = daemons.dataset(2, ("NORTH-DISK", "NORTH_RAW"))
+    rule = daemons.rule(name)
+    daemons.wait_ok(rule)
+    kept = daemons.box.rows(
+        "SELECT h.state, h.request_type, r.rse, h.dest_url LIKE 'davs://%%', h.external_id IS NOT NULL, "
+        "h.submitted_at <= h.updated_at FROM requests_history h JOIN rses r ON r.id = h.source_rse_id "
+        "WHERE h.rule_id = %s",
+        uuid.UUID(rule),
+    )
+    # The source is the one of which the transfer service says that it was used: the first that it was given.
+    addresses = daemons.box.context.addresses
+    rse_at = {addresses[f"{rse}.copy.https"]: rse for rse in ("NORTH-DISK", "NORTH_RAW")}
+    used = [rse_at[urlsplit(file["sources"][0]).hostname] for file in daemons.box.transfers.files()]
+    assert sorted(kept) == sorted(("D", "T", rse, True, True, True) for rse in used)
+    assert daemons.box.rows("SELECT count(*) FROM sources") == [(0,)]
+
+
+def test_a8_a_copy_on_a_non_deterministic_rse_is_found_where_it_was_put(daemons):
+    name = daemons.dataset(1)
+    daemons.wait_ok(daemons.rule(name, "NORTH_RAW"))
+    put = urlsplit(daemons.box.transfers.files()[0]["destinations"][0])
+    assert put.hostname == daemons.box.context.addresses["NORTH_RAW.copy.https"]
+    wanted = {"dids": [{"scope": "cms", "name": f"{name}.0"}], "schemes": ["https"], "rse_expression": "NORTH_RAW"}
+    replicas = daemons.box.call("POST", "/replicas/list", "bob", body=wanted)
+    # Readers come through the door for people, to the same path.
+    assert list(replicas.lines[0]["pfns"]) == [daemons.box.context.url("NORTH_RAW.https") + put.path]
+    assert "/lake/cms/" in put.path
+
+
+def test_an_asynchronous_rule_is_injected_at_once(daemons):
+    rule = daemons.rule(daemons.dataset(3), asynchronous=True)
+    daemons.wait_ok(rule, timeout_s=10)
+
+
+def test_files_attached_later_are_locked_at_once(daemons):
+    name = daemons.dataset(1)
+    rule = daemons.rule(name)
+    daemons.wait_ok(rule)
+    other = daemons.dataset(1)
+    attach = {"dids": [{"scope": "cms", "name": f"{other}.0"}]}
+    daemons.ask("POST", f"/dids/cms/{name}/dids", attach)
+    wait_for("two locks are OK", lambda: daemons.state(rule)[:2] == ("O", 2), timeout_s=15)
+
+
+def test_the_report_tells_each_daemon(daemons):
+    wait_for("a report that all is well", lambda: daemons.report()["ok"], timeout_s=10)
+    report = daemons.report()
+    assert report["pid"] == daemons.box.processes["rucio-daemons"].pid
+    assert report["listener"] is None
+    assert {"judge-evaluator", "conveyor-poller", "reaper", "undertaker"} <= set(report["daemons"])
+    assert all(entry["alive"] and entry["cycles"] for entry in report["daemons"].values())
+
+
+def test_the_database_may_go_and_come_back(daemons):
+    box = daemons.box
+    name = daemons.dataset(2)
+    box.stop("postgres")
+    wait_for("the report says so", lambda: not daemons.report()["ok"], timeout_s=20)
+    box.start("postgres")
+    # No request is lost to a connection that the old server had closed.
+    assert [box.call("GET", "/rses/", "bob").status for _ in range(20)] == [200] * 20
+    daemons.wait_ok(daemons.rule(name), timeout_s=60)
+    wait_for("the report is good", lambda: daemons.report()["ok"], timeout_s=30)
+
+
+def test_the_daemons_end_quickly(daemons):
+    assert daemons.box.stop("rucio-daemons") < 5
+    daemons.box.start("rucio-daemons")
+
+
+def test_killed_daemons_go_on_where_they_were(daemons):
+    box = daemons.box
+    box.transfers.held = True
+    rule = daemons.rule(daemons.dataset(4))
+    wait_for("it is submitted", lambda: [state for state, _ in daemons.requests()] == ["S"] * 4)
+    process = box.processes.pop("rucio-daemons")
+    os.kill(process.pid, 9)
+    process.wait(10)
+    box.transfers.release(4)
+    box.start("rucio-daemons")
+    daemons.wait_ok(rule, timeout_s=30)
+    assert len(box.transfers.jobs) == 1
+
+
+def test_idle_daemons_use_next_to_nothing(daemons):
+    pid = daemons.box.processes["rucio-daemons"].pid
+
+    def cpu_s() -> float:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def is_at_rest() -> bool:
+        before = cpu_s()
+        window.wait(10)
+        return (cpu_s() - before) / 10 < 0.03
+
+    window = threading.Event()
+    wait_for("nothing is under way", lambda: not daemons.requests(), timeout_s=30)
+    # What earlier tests woke may still be at work in the first windows: slow timers come round once a minute.
+    wait_for("they use less than 3 % of a core", is_at_rest, timeout_s=60)

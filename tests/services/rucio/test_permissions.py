@@ -1,0 +1,154 @@
+"""Who may do what in the catalogue: one table for ordinary members, strangers to a group, and administrators."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+
+def fresh() -> str:
+    return f"f{uuid.uuid4().hex[:16]}"
+
+
+def replica(scope: str, name: str, **more: object) -> dict[str, object]:
+    return {"scope": scope, "name": name, "bytes": 10, "adler32": "00000001", **more}
+
+
+def add_replicas(box, login, scope, name, rse="NORTH-DISK"):
+    return box.call("POST", "/replicas", login, body={"rse": rse, "files": [replica(scope, name)]})
+
+
+def add_dataset(box, login, scope, name):
+    return box.call("POST", f"/dids/{scope}/{name}", login, body={"type": "DATASET"})
+
+
+def add_rule(box, login, scope, name, expression="SOUTH-DISK", **more):
+    body = {
+        "dids": [{"scope": scope, "name": name}],
+        "copies": 1,
+        "rse_expression": expression,
+        "account": login,
+        **more,
+    }
+    return box.call("POST", "/rules/", login, body=body)
+
+
+@pytest.fixture(scope="module")
+def cms_file(box):
+    name = fresh()
+    assert add_replicas(box, "carol", "cms", name).status == 201
+    return name
+
+
+@pytest.fixture(scope="module")
+def magic_dataset(box):
+    name = fresh()
+    assert add_dataset(box, "carol", "magic", name).status == 201
+    return name
+
+
+@pytest.mark.parametrize(
+    ("login", "scope", "allowed"),
+    [
+        ("alice", "user.alice", True),
+        ("alice", "cms", True),
+        ("alice", "magic", True),
+        ("alice", "user.bob", False),
+        ("bob", "cms", True),
+        ("bob", "magic", False),
+        ("bob", "user.alice", False),
+        ("carol", "magic", True),
+        ("carol", "user.alice", True),
+        ("operator", "magic", True),
+    ],
+)
+def test_writing_into_a_scope(box, login, scope, allowed):
+    expected = 201 if allowed else 403
+    assert add_dataset(box, login, scope, fresh()).status == expected
+    assert add_replicas(box, login, scope, fresh()).status == expected
+
+
+def test_a_refusal_says_why_and_does_not_ask_for_a_login(box):
+    reply = add_dataset(box, "bob", "magic", fresh())
+    assert reply.status == 403
+    assert reply.error == "AccessDenied"
+    assert "belongs to magic, and bob is not a member" in reply.body
+
+
+def test_no_replica_of_a_file_of_others(box, cms_file):
+    """Rucio's own check looks at new files only: a false replica of a known file would pass it."""
+    name = fresh()
+    assert add_replicas(box, "carol", "magic", name).status == 201
+    assert add_replicas(box, "bob", "magic", name, rse="SOUTH-DISK").status == 403
+    state = {"rse": "NORTH-DISK", "files": [{"scope": "magic", "name": name, "state": "U"}]}
+    assert box.call("PUT", "/replicas", "bob", body=state).status == 403
+    state["files"] = [{"scope": "cms", "name": cms_file, "state": "A"}]
+    assert box.call("PUT", "/replicas", "bob", body=state).status == 200
+
+
+def test_a_member_closes_and_opens_a_dataset(box):
+    name = fresh()
+    assert add_dataset(box, "alice", "magic", name).status == 201
+    for is_open in (False, True):
+        assert box.call("PUT", f"/dids/magic/{name}/status", "bob", body={"open": is_open}).status == 403
+        assert box.call("PUT", f"/dids/magic/{name}/status", "alice", body={"open": is_open}).status == 200
+
+
+def test_attaching_and_metadata(box, cms_file):
+    name = fresh()
+    add_dataset(box, "bob", "cms", name)
+    attach = {"dids": [{"scope": "cms", "name": cms_file}]}
+    assert box.call("POST", f"/dids/cms/{name}/dids", "bob", body=attach).status == 201
+    assert box.call("POST", f"/dids/cms/{name}/meta", "bob", body={"meta": {"project": "open"}}).status == 201
+    add_dataset(box, "alice", "magic", name)
+    assert box.call("POST", f"/dids/magic/{name}/dids", "bob", body=attach).status == 403
+    assert box.call("POST", f"/dids/magic/{name}/meta", "bob", body={"meta": {"project": "open"}}).status == 403
+
+
+def test_rules_are_for_oneself_and_on_what_one_may_read(box, cms_file, magic_dataset):
+    assert add_rule(box, "bob", "cms", cms_file, account="alice").status == 403
+    assert add_rule(box, "bob", "cms", cms_file, locked=True).status == 403
+    assert add_rule(box, "bob", "magic", magic_dataset).status == 403
+    assert add_rule(box, "alice", "magic", magic_dataset).status == 201
+    assert add_rule(box, "bob", "cms", cms_file).status == 201
+
+
+def test_a_rule_belongs_to_its_account(box):
+    name = fresh()
+    add_dataset(box, "alice", "cms", name)
+    reply = add_rule(box, "alice", "cms", name)
+    assert reply.status == 201, reply.body
+    rule = reply.json[0]
+    for options, owner, other in (
+        ({"comment": "mine"}, 200, 403),
+        ({"lifetime": 3600}, 200, 403),
+        ({"locked": True}, 403, 403),
+        ({"account": "bob"}, 403, 403),
+        ({"state": "SUSPENDED"}, 403, 403),
+    ):
+        assert box.call("PUT", f"/rules/{rule}", "bob", body={"options": options}).status == other, options
+        assert box.call("PUT", f"/rules/{rule}", "alice", body={"options": options}).status == owner, options
+    assert box.call("DELETE", f"/rules/{rule}", "bob", body={"purge_replicas": None}).status == 403
+    assert box.call("DELETE", f"/rules/{rule}", "alice", body={"purge_replicas": None}).status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/accounts/mallory", {"type": "USER", "email": "m@example.org"}),
+        ("POST", "/rses/NEW-DISK", {"deterministic": True}),
+        ("POST", "/rses/NORTH-DISK/attr/note", {"value": "x"}),
+        ("POST", "/scopes/user.alice/other", None),
+        ("POST", "/accountlimits/local/alice/NORTH-DISK", {"bytes": 1}),
+    ],
+)
+def test_administration_is_for_administrators(box, method, path, body):
+    assert box.call(method, path, "alice", body=body).status == 403
+
+
+def test_an_administrator_administers(box):
+    assert box.call("POST", "/rses/NORTH-DISK/attr/note", "carol", body={"value": "seen"}).status == 201
+    assert (
+        box.call("POST", f"/accounts/{fresh()[:20]}", "carol", body={"type": "USER", "email": "x@y.org"}).status == 201
+    )

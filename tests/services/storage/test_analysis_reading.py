@@ -1,0 +1,231 @@
+"""An analysis over files on real storage: any protocol, through the cache or not, gives what the local file gives."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uproot
+
+from boathouse.analysis import task as tasks
+from boathouse.analysis.dataset import Dataset, InputFile, from_paths
+from boathouse.analysis.run import Histograms, run
+from boathouse.analysis.samples import Sample, make_file
+from boathouse.analysis.sources import Access
+from boathouse.compute.inline import Inline
+from boathouse.compute.local import LocalDask
+from boathouse.errors import AuthError, StorageError
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "analysis" / "dimuon.py"
+NAMES = ("NORTH-DISK", "SOUTH-DISK", "NORTH-CACHE")
+
+
+def write_token(path: Path, token: str) -> None:
+    new = path.with_suffix(".new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(token)
+    new.replace(path)
+
+
+@pytest.fixture(scope="module")
+def access(box, tmp_path_factory) -> Access:
+    token = tmp_path_factory.mktemp("reader") / "token"
+    write_token(token, box.token("storage.read:/lake/cms", *NAMES))
+    return Access(str(token), str(box.context.layout.ca_bundle))
+
+
+@pytest.fixture(scope="module")
+def dask(access) -> Iterator[LocalDask]:
+    with LocalDask(2, environment=access.environment()) as backend:
+        yield backend
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory) -> Dataset:
+    directory = tmp_path_factory.mktemp("sample")
+    sample = Sample(events=60_000, files=3, seed=11)
+    return from_paths([make_file(sample, index, directory).path for index in range(3)])
+
+
+@pytest.fixture(scope="module")
+def reference(local) -> Histograms:
+    return run(tasks.load(EXAMPLE), local, Inline())
+
+
+@dataclass(frozen=True)
+class Job:
+    """An analysis over remote files, and what it must give."""
+
+    dask: LocalDask
+    access: Access
+    reference: Histograms
+
+    def run(self, dataset: Dataset, **options) -> Histograms:
+        return run(tasks.load(EXAMPLE), dataset, self.dask, access=self.access, **options)
+
+    def check(self, result: Histograms) -> None:
+        assert_same(result, self.reference)
+
+
+@pytest.fixture(scope="module")
+def job(dask, access, reference) -> Job:
+    return Job(dask, access, reference)
+
+
+def lake_path(file: InputFile) -> str:
+    return f"/lake/cms/analysis/{Path(file.name).name}"
+
+
+@pytest.fixture(scope="module")
+def stored(box, local) -> Dataset:
+    """The same files on two storage elements; without URLs."""
+    for file in local.files:
+        for name in ("NORTH-DISK", "SOUTH-DISK"):
+            box.put(name, lake_path(file), Path(file.name).read_bytes())
+    return local
+
+
+def root(box, name: str, file: InputFile) -> str:
+    return box.context.url(f"{name}.root", "root") + "/" + lake_path(file)
+
+
+def with_urls(dataset: Dataset, *forms) -> Dataset:
+    return replace(
+        dataset, files=tuple(replace(file, urls=tuple(form(file) for form in forms)) for file in dataset.files)
+    )
+
+
+def assert_same(result: Histograms, reference: Histograms) -> None:
+    assert result.output.counts == reference.output.counts
+    for name, filled in reference.output.histograms.items():
+        assert np.array_equal(result.output.histograms[name].sums, filled.sums)
+    for name, rows in reference.output.rows.items():
+        assert np.array_equal(result.output.rows[name], rows)
+    assert result.events == reference.events
+
+
+FORMS = {
+    "root": lambda box, file: root(box, "NORTH-DISK", file),
+    "https": lambda box, file: box.url("NORTH-DISK", lake_path(file)),
+    "root through the cache": lambda box, file: box.through_cache("SOUTH-DISK", lake_path(file), "root"),
+    "https through the cache": lambda box, file: box.through_cache("SOUTH-DISK", lake_path(file)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_way_gives_the_same_bits(box, job, stored, form) -> None:
+    remote = with_urls(stored, lambda file: FORMS[form](box, file))
+    result = job.run(remote, chunk_entries=7_000)
+    job.check(result)
+    assert result.failed == ()
+    assert result.bytes_read > 0
+
+
+@pytest.mark.parametrize("scheme", ["root", "https"])
+def test_baskets_larger_than_a_vector_read_allows(box, job, tmp_path, scheme) -> None:
+    path = tmp_path / "large.root"
+    values = np.random.default_rng(1).normal(size=1_200_000)
+    with uproot.recreate(path, compression=uproot.ZSTD(1)) as file:
+        file.mktree("Events", {"x": "float64"}).extend({"x": values})
+    analysis = tmp_path / "sum.py"
+    analysis.write_text(
+        "from boathouse.analysis import Axis, Histogram\n"
+        'columns = ("x",)\nhistograms = {"x": Histogram(Axis(100, -5, 5))}\n'
+        "def process(events, out):\n"
+        '    out.fill("x", events["x"])\n'
+    )
+    dataset = from_paths([path])
+    there = f"/lake/cms/analysis/large-{scheme}.root"
+    box.put("NORTH-DISK", there, path.read_bytes())
+    root_url = box.context.url("NORTH-DISK.root", "root") + "/" + there
+    url = root_url if scheme == "root" else box.url("NORTH-DISK", there)
+    task = tasks.load(analysis)
+    result = run(task, with_urls(dataset, lambda _: url), job.dask, access=job.access)
+    assert_same(result, run(task, dataset, Inline()))
+    assert result.bytes_read > 8_000_000
+
+
+def test_a_dead_cache_is_passed_by(box, job, stored) -> None:
+    box.stop("cache-north-cache")
+    try:
+        remote = with_urls(
+            stored,
+            lambda file: box.through_cache("SOUTH-DISK", lake_path(file), "root"),
+            lambda file: root(box, "SOUTH-DISK", file),
+        )
+        result = job.run(remote)
+    finally:
+        box.start("cache-north-cache")
+    job.check(result)
+    assert len({attempt.url for attempt in result.failed}) == len(stored.files)
+
+
+def test_a_server_may_die_in_the_middle(box, job, stored) -> None:
+    remote = with_urls(stored, lambda file: root(box, "NORTH-DISK", file), lambda file: root(box, "SOUTH-DISK", file))
+
+    def progress(done: int, total: int) -> None:
+        if 0 < done < total and "se-north-disk" in box.processes:
+            box.stop("se-north-disk", number=9)
+
+    try:
+        result = job.run(remote, chunk_entries=2_000, progress=progress)
+    finally:
+        box.start("se-north-disk")
+    job.check(result)
+    assert result.failed
+
+
+@pytest.mark.parametrize("form", ["root", "https"])
+def test_a_renewed_token_is_used_at_once(box, job, stored, waiting, form) -> None:
+    """Connections that were made with the old token do not keep the new one from being used."""
+    remote = with_urls(stored, lambda file: FORMS[form](box, file))
+    # The same files by URLs that no worker has open.
+    fresh = with_urls(stored, lambda file: FORMS[form](box, file) + "?fresh=1")
+    token, good = Path(job.access.token_file), box.token("storage.read:/lake/cms", *NAMES)
+    short = box.token("storage.read:/lake/cms", *NAMES, life_s=3)
+    try:
+        write_token(token, short)
+        assert job.run(replace(remote, files=remote.files[:1])).events == 20_000
+        url = box.url("NORTH-DISK", lake_path(stored.files[0]))
+        waiting(lambda: box.http("HEAD", url, short).status in {401, 403}, 20, "the token's end")
+        with pytest.raises(AuthError, match="refused"):
+            job.run(replace(fresh, files=fresh.files[1:2]))
+        write_token(token, good)
+        job.check(job.run(fresh))
+    finally:
+        write_token(token, good)
+
+
+@pytest.mark.parametrize("form", ["root", "https"])
+def test_a_token_for_something_else_is_refused(box, job, stored, form) -> None:
+    token = Path(job.access.token_file)
+    good = token.read_text()
+    try:
+        write_token(token, box.token("storage.read:/lake/other", *NAMES))
+        remote = with_urls(stored, lambda file: FORMS[form](box, file) + "?other=1")
+        with pytest.raises(AuthError, match="reading was refused") as caught:
+            job.run(remote)
+        assert caught.value.remedy == "boathouse login"
+    finally:
+        write_token(token, good)
+
+
+def test_an_old_token_in_the_callers_environment_is_in_nobodys_way(box, job, stored, monkeypatch) -> None:
+    monkeypatch.setenv("BEARER_TOKEN", box.token("storage.read:/lake/other", *NAMES))
+    remote = with_urls(stored, lambda file: FORMS["root"](box, file))
+    with LocalDask(1, environment=job.access.environment()) as backend:
+        job.check(run(tasks.load(EXAMPLE), remote, backend, access=job.access))
+
+
+@pytest.mark.parametrize("form", ["root", "https"])
+def test_a_server_of_another_authority_is_not_believed(box, access, stored, form) -> None:
+    strangers = replace(access, ca_bundle="/etc/ssl/certs/ca-certificates.crt")
+    remote = with_urls(stored, lambda file: FORMS[form](box, file))
+    with LocalDask(1, environment=strangers.environment()) as backend, pytest.raises(StorageError) as caught:
+        run(tasks.load(EXAMPLE), remote, backend, access=strangers)
+    assert "TLS" in str(caught.value.got) or "CERTIFICATE_VERIFY_FAILED" in str(caught.value.got)

@@ -1,0 +1,451 @@
+"""The real issuer on a real PostgreSQL, over TLS with a CA of its own; one of them serves a whole test session."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.cookies import SimpleCookie
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import psycopg
+import pytest
+import urllib3
+
+from boathouse.plan.model import Certificate
+from boathouse.plan.service import Programs
+from boathouse.run import pki
+from boathouse.run.local.account import service_account
+from boathouse.testing.wait import wait_for
+from boathouse.wlcg.verify import Claims, Verifier
+
+PORTS = range(20000, 20500)
+DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
+EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+CALLBACK = "https://localhost:20499/callback"
+STORAGE = "127.0.1.11"
+ALICE, BOB = "2b7c11f4-9a33-4c8e-a001-000000000001", "2b7c11f4-9a33-4c8e-a001-000000000002"
+SECRETS = {name: f"secret-of-{name}" for name in ("rucio", "transfers", "plain", "bounded")}
+PASSWORD = "correct horse battery staple"
+
+
+def policy(effect: str, *scopes: str, **whom: str) -> dict[str, Any]:
+    return {"effect": effect, "scopes": list(scopes), **whom}
+
+
+def seed() -> dict[str, Any]:
+    """Alice may see the embargoed data of magic, Bob may not."""
+    identity = ["openid", "profile", "email", "offline_access", "wlcg", "wlcg.groups"]
+    storage = ["storage.read:/", "storage.create:/", "storage.modify:/"]
+    return {
+        "groups": [{"name": f"/escape{name}"} for name in ("", "/cms", "/magic")]
+        + [{"name": "/escape/production", "optional": True}],
+        "users": [
+            {
+                "login": "alice",
+                "sub": ALICE,
+                "password": PASSWORD,
+                "name": "Alice Adler",
+                "email": "alice@example.org",
+                "groups": ["/escape", "/escape/cms", "/escape/magic", "/escape/production"],
+            },
+            {"login": "bob", "sub": BOB, "password": PASSWORD, "groups": ["/escape", "/escape/cms"]},
+        ],
+        "clients": [
+            {
+                "client_id": "boathouse",
+                "name": "Boathouse",
+                "grants": ["device_code", "refresh_token"],
+                "scopes": [*identity, "fts", *storage],
+            },
+            {
+                "client_id": "browser",
+                "grants": ["authorization_code", "refresh_token"],
+                "scopes": [*identity, *storage],
+                "redirect_uris": [CALLBACK],
+            },
+            {
+                "client_id": "rucio",
+                "secret": SECRETS["rucio"],
+                "grants": ["authorization_code", "refresh_token", "client_credentials", "token_exchange"],
+                "scopes": [*identity, "fts", *storage],
+                "redirect_uris": [CALLBACK, "https://localhost:20499/other"],
+            },
+            {
+                "client_id": "transfers",
+                "secret": SECRETS["transfers"],
+                "grants": ["client_credentials", "token_exchange", "refresh_token"],
+                "scopes": ["offline_access", "storage.read:/lake", "storage.modify:/lake"],
+                "exchange_from": ["rucio", "boathouse"],
+            },
+            {
+                "client_id": "plain",
+                "secret": SECRETS["plain"],
+                "grants": ["client_credentials", "token_exchange"],
+                "scopes": ["openid", "storage.read:/lake/cms"],
+            },
+            {
+                "client_id": "bounded",
+                "secret": SECRETS["bounded"],
+                "grants": [
+                    *("authorization_code", "refresh_token", "client_credentials", "device_code", "token_exchange")
+                ],
+                "scopes": [*identity, *storage],
+                "redirect_uris": [CALLBACK],
+                "exchange_from": ["boathouse"],
+                "audiences": [STORAGE, "rucio"],
+            },
+        ],
+        "policies": [
+            policy("PERMIT", "storage.read:/lake/cms", group="/escape"),
+            policy("PERMIT", "storage.read:/lake/cms", "storage.modify:/lake/cms", group="/escape/cms"),
+            policy("PERMIT", "storage.read:/lake/magic", "storage.modify:/lake/magic", group="/escape/magic"),
+            policy("DENY", "storage.read:/lake/magic", "storage.modify:/lake/magic"),
+            *(
+                policy("PERMIT", f"storage.read:/lake/user.{who}", f"storage.modify:/lake/user.{who}", account=who)
+                for who in ("alice", "bob")
+            ),
+        ],
+    }
+
+
+@dataclass
+class Answer:
+    """An HTTP response."""
+
+    status: int
+    headers: Any
+    text: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        return dict(json.loads(self.text))
+
+    @property
+    def location(self) -> str:
+        return str(self.headers["Location"])
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Query parameters of the location."""
+        return dict(parse_qsl(urlsplit(self.location).query))
+
+
+@dataclass
+class Issuer:
+    """A running issuer and how to speak with it."""
+
+    url: str
+    directory: Path
+    ca: Path
+    programs: Programs
+    database: str
+    process: subprocess.Popen[bytes]
+    http: urllib3.PoolManager = field(init=False)
+    _cookies: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.http = urllib3.PoolManager(ca_certs=str(self.ca), cert_reqs="CERT_REQUIRED", retries=False, timeout=20)
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "settings.json"
+
+    @property
+    def seed(self) -> Path:
+        return self.directory / "seed.json"
+
+    @property
+    def keys(self) -> Path:
+        return self.directory / "keys"
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "log").read_text()
+
+    def request(self, method: str, path: str, **arguments: Any) -> Answer:
+        response = self.http.request(method, self.url + path, redirect=False, **arguments)
+        return Answer(response.status, response.headers, response.data.decode())
+
+    def post(self, path: str, client: str | None = None, /, **form: str) -> Answer:
+        """A form, with the client's secret if it has one."""
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        if client in SECRETS:
+            headers |= urllib3.make_headers(basic_auth=f"{client}:{SECRETS[client]}")
+        elif client:
+            form["client_id"] = client
+        return self.request("POST", path, body=urlencode(form), headers=headers)
+
+    def token(self, client: str, **form: str) -> dict[str, Any]:
+        answer = self.post("/token", client, **form)
+        assert answer.status == 200, answer.text
+        return answer.json
+
+    def refused(self, client: str | None, status: int, error: str, **form: str) -> str:
+        """The description of a refusal at the token endpoint."""
+        answer = self.post("/token", client, **form)
+        assert (answer.status, answer.json["error"]) == (status, error), answer.text
+        assert answer.headers["Cache-Control"] == "no-store"
+        return str(answer.json.get("error_description", ""))
+
+    def verify(self, token: str, audience: str) -> Claims:
+        return Verifier(self.url, audience, self.ca).verify(token)
+
+    def browser(self, login: str | None = None) -> Browser:
+        """A browser; for a login, one that has signed in (once for all of a login's browsers: argon2 is slow)."""
+        browser = Browser(self)
+        if login:
+            if login not in self._cookies:
+                assert browser.sign_in(login).status == 303
+                self._cookies[login] = browser.cookies
+            browser.cookies = dict(self._cookies[login])
+        return browser
+
+    def device_login(self, login: str, *, scope: str, audience: str = STORAGE) -> dict[str, Any]:
+        """Log a person in by device code, as the command line does."""
+        begun = self.post("/devicecode", "boathouse", scope=scope, audience=audience).json
+        approved = self.browser(login).submit(f"/device?user_code={begun['user_code']}", decision="allow")
+        assert approved.status == 200, approved.text
+        return self.token("boathouse", grant_type=DEVICE, device_code=begun["device_code"])
+
+    def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.database, autocommit=True) as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def command(self, name: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.programs.python, "-m", "boathouse.apps.tokens", name, "--config", self.config],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def reload(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change the seed and have it applied."""
+        document = json.loads(self.seed.read_text())
+        change(document)
+        before = self.log.count("reloaded")
+        self.seed.write_text(json.dumps(document))
+        self.process.send_signal(signal.SIGHUP)
+        wait_for("a reload", lambda: self.log.count("reloaded") > before)
+
+
+class Browser:
+    """As much of a browser as pages without scripts need: cookies, forms, redirects by hand."""
+
+    def __init__(self, issuer: Issuer) -> None:
+        self.issuer = issuer
+        self.cookies: dict[str, str] = {}
+
+    def request(self, method: str, path: str, **form: str) -> Answer:
+        headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        if method == "POST":
+            headers |= {"Content-Type": "application/x-www-form-urlencoded", "Origin": self.issuer.url}
+        answer = self.issuer.request(method, path, headers=headers, body=urlencode(form) if method == "POST" else None)
+        for line in answer.headers.getlist("Set-Cookie"):
+            for name, morsel in SimpleCookie(line).items():
+                assert morsel["secure"]
+                assert morsel["httponly"]
+                assert morsel["path"] == "/"
+                self.cookies[name] = morsel.value
+        return answer
+
+    def get(self, path: str) -> Answer:
+        return self.request("GET", path)
+
+    def post(self, path: str, **form: str) -> Answer:
+        return self.request("POST", path, **form)
+
+    def submit(self, path: str, **form: str) -> Answer:
+        """Load a page and send its form with all of its hidden fields."""
+        page = self.get(path)
+        assert page.status == 200, page.text
+        hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page.text))
+        return self.post(path, **hidden, **form)
+
+    def sign_in(self, login: str, password: str = PASSWORD, there: str = "/account") -> Answer:
+        return self.submit(f"/login?{urlencode({'next': there})}", username=login, password=password)
+
+
+@dataclass
+class CodeFlow:
+    """One run of the authorization code grant, step by step."""
+
+    issuer: Issuer
+    client: str
+    scope: str = "openid profile offline_access storage.read:/"
+    audience: str = STORAGE
+    verifier: str = field(default_factory=lambda: secrets.token_urlsafe(48))
+    more: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def path(self) -> str:
+        parameters = {
+            "response_type": "code",
+            "client_id": self.client,
+            "redirect_uri": CALLBACK,
+            "scope": self.scope,
+            "audience": self.audience,
+            "state": "a state",
+            "nonce": "a nonce",
+        }
+        if self.client == "browser":
+            digest = hashlib.sha256(self.verifier.encode()).digest()
+            challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+            parameters |= {"code_challenge": challenge, "code_challenge_method": "S256"}
+        merged = parameters | self.more
+        return f"/authorize?{urlencode({name: value for name, value in merged.items() if value})}"
+
+    def code(self, login: str = "alice") -> str:
+        """Sign in, consent if asked, and read the code from the redirect."""
+        browser = self.issuer.browser(login)
+        answer = browser.get(self.path)
+        if answer.status == 200:
+            answer = browser.submit(self.path, decision="allow")
+        assert answer.status == 302, answer.text
+        assert answer.parameters["state"] == "a state"
+        return answer.parameters["code"]
+
+    @property
+    def form(self) -> dict[str, str]:
+        proof = {"code_verifier": self.verifier} if self.client == "browser" else {}
+        return {"grant_type": "authorization_code", "redirect_uri": CALLBACK, **proof}
+
+    def tokens(self, login: str = "alice") -> dict[str, Any]:
+        return self.issuer.token(self.client, **self.form, code=self.code(login))
+
+
+@pytest.fixture(scope="session")
+def tokens_database(programs: Programs) -> Iterator[str]:
+    """A PostgreSQL of its own; yields a libpq connection string without database name."""
+    account = service_account()
+    directory = Path(tempfile.mkdtemp(prefix="bh-tokens-pg-", dir="/tmp"))
+    directory.chmod(0o755)
+    data, run = directory / "data", directory / "run"
+    for path in (data, run):
+        path.mkdir(mode=0o700)
+        account.own(path)
+    become = account.popen_arguments()
+    environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}
+    subprocess.run(
+        [programs.postgres_bin / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "-E", "UTF8", "--no-locale"],
+        check=True,
+        capture_output=True,
+        env=environment,
+        **become,
+    )
+    log = (directory / "log").open("w")
+    server = subprocess.Popen(
+        [programs.postgres_bin / "postgres", "-D", data, "-k", run, "-c", "listen_addresses="],
+        stdout=subprocess.DEVNULL,
+        stderr=log,
+        env=environment,
+        **become,
+    )
+    url = f"host={run} user=postgres"
+
+    def answers() -> bool:
+        assert server.poll() is None, (directory / "log").read_text()
+        try:
+            psycopg.connect(f"{url} dbname=postgres").close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    try:
+        wait_for("PostgreSQL", answers)
+        yield url
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(30)
+        log.close()
+        shutil.rmtree(directory)
+
+
+def free_port() -> int:
+    for port in PORTS:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    message = f"no free port in {PORTS}"
+    raise AssertionError(message)
+
+
+Start = Callable[..., Issuer]
+
+
+@pytest.fixture(scope="session")
+def start_issuer(programs: Programs, tokens_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+    """Starts issuers, each with a database of its own; stops all of them at the end."""
+    running: list[Issuer] = []
+
+    def start(**settings: Any) -> Issuer:
+        directory = tmp_path_factory.mktemp("issuer")
+        port, name = free_port(), f"tokens{len(running)}"
+        with psycopg.connect(f"{tokens_database} dbname=postgres", autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        pki.ensure_authority(directory, "test", lambda _: None)
+        wanted = Certificate("server", ("127.0.0.1",), ("localhost",))
+        pki.ensure_certificate(directory, wanted, 86400, lambda _: None)
+        document = {
+            "issuer": f"https://localhost:{port}",
+            "listen_address": "127.0.0.1",
+            "port": port,
+            "certificate": str(directory / "server.pem"),
+            "key": str(directory / "server.key"),
+            "database_url": f"postgresql+psycopg://postgres@/{name}?host={tokens_database.split(maxsplit=1)[0][5:]}",
+            "keys_dir": str(directory / "keys"),
+            "seed": str(directory / "seed.json"),
+            "device_interval_s": 0,
+        }
+        (directory / "settings.json").write_text(json.dumps(document | settings))
+        (directory / "seed.json").write_text(json.dumps(seed()))
+        with (directory / "log").open("w") as log:
+            process = subprocess.Popen(
+                [programs.python, "-m", "boathouse.apps.tokens", "--config", directory / "settings.json"], stderr=log
+            )
+        issuer = Issuer(
+            document["issuer"], directory, directory / "ca.pem", programs, f"{tokens_database} dbname={name}", process
+        )
+        running.append(issuer)
+
+        def answers() -> bool:
+            assert process.poll() is None, issuer.log
+            try:
+                return issuer.request("GET", "/health").status == 200
+            except urllib3.exceptions.HTTPError:
+                return False
+
+        wait_for("the issuer", answers)
+        return issuer
+
+    yield start
+    for issuer in running:
+        issuer.process.send_signal(signal.SIGTERM)
+    for issuer in running:
+        assert issuer.process.wait(20) in (0, -signal.SIGTERM), issuer.log
+
+
+@pytest.fixture(scope="session")
+def issuer(start_issuer: Start) -> Issuer:
+    """One issuer for all tests that change nothing for others."""
+    return start_issuer()

@@ -1,0 +1,164 @@
+"""Killed, canceled, restarted: whatever happens, each destination ends with the right file or none."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from boathouse.apps.transfers import database, tables
+from boathouse.testing.wait import wait_for
+
+from .box import Box, Service
+from .equipment import Gated
+
+
+@pytest.mark.parametrize("copy_goes_on", [True, False])
+def test_a_killed_worker_leaves_exactly_one_right_file(
+    box: Box, gated: Gated, place: str, *, copy_goes_on: bool
+) -> None:
+    name = f"killed_{copy_goes_on}".lower()
+    service = box.service(name).start()
+    data = os.urandom(4_000_000)
+    go_on = gated.put(f"{place}/f", data)
+    job_id = service.submit(box.file(f"{place}/f", data, sources=[f"{gated.davs}{place}/f"]))
+    wait_for("the copy runs", lambda: gated.asked[f"{place}/f"])
+    service.process.stop(signal.SIGKILL)
+    if copy_goes_on:
+        go_on.set()
+        wait_for("the server ends the copy by itself", lambda: box.destination.holds(f"{place}/f") == data)
+    service.start()
+    if not copy_goes_on:
+        wait_for("it is being looked after", lambda: service.why(job_id)[0]["attempts"])
+        assert service.why(job_id)[0]["file_state"] != "FINISHED"
+        go_on.set()
+    assert service.finished(job_id)["job_state"] == "FINISHED"
+    assert box.destination.holds(f"{place}/f") == data
+    assert list(box.destination.path(place).iterdir()) == [box.destination.path(f"{place}/f")]
+    assert service.rows("SELECT 1 FROM files WHERE busy") == service.rows("SELECT 1 FROM tokens") == []
+    service.process.stop()
+
+
+def test_a_canceled_copy_stops_and_is_cleaned(box: Box, shared: Service, gated: Gated, place: str) -> None:
+    data = os.urandom(4_000_000)
+    gated.put(f"{place}/f", data)
+    job_id = shared.submit(box.file(f"{place}/f", data, sources=[f"{gated.davs}{place}/f"]))
+    wait_for("the copy runs", lambda: gated.asked[f"{place}/f"])
+    reply = shared.request("DELETE", f"/jobs/{job_id}")
+    assert (reply.status, reply.body["job_state"], reply.body["http_status"]) == (200, "CANCELED", "200 Ok")
+    job = shared.job(job_id)
+    assert [file["file_state"] for file in job["files"]] == ["CANCELED"]
+    assert job["files"][0]["reason"] == "Job canceled by the user"
+    gated.go_on[f"{place}/f"].set()
+    held = "SELECT 1 FROM files WHERE busy AND job_id = %s"
+    wait_for("the destination is looked after", lambda: not shared.rows(held, job_id))
+    assert box.destination.holds(f"{place}/f") in (None, data)
+    assert shared.rows("SELECT 1 FROM tokens WHERE job_id = %s", job_id) == []
+    again = shared.request("DELETE", f"/jobs/{job_id}")
+    assert again.body["http_status"] == "304 Not Modified"
+
+
+def test_a_job_canceled_before_it_starts_never_starts(box: Box, place: str) -> None:
+    service = box.service("queued", limits={"per_link": 1}).start()
+    box.put(f"{place}/f", b"f")
+    unreachable = box.file(f"{place}/f", b"f")
+    unreachable["destinations"] = ["davs://127.0.1.19:1/lake/f"]
+    job_id = service.submit(unreachable)
+    assert service.request("DELETE", f"/jobs/{job_id}").body["job_state"] == "CANCELED"
+    assert service.finished(job_id)["job_state"] == "CANCELED"
+    wait_for("nothing is held", lambda: not service.rows("SELECT 1 FROM files WHERE busy"))
+    service.process.stop()
+
+
+def test_a_stopped_service_goes_on_where_it_was(box: Box, gated: Gated, place: str) -> None:
+    service = box.service("stopped").start()
+    data = os.urandom(4_000_000)
+    go_on = gated.put(f"{place}/f", data)
+    job_id = service.submit(box.file(f"{place}/f", data, sources=[f"{gated.davs}{place}/f"]))
+    wait_for("the copy runs", lambda: gated.asked[f"{place}/f"])
+    service.process.stop()
+    assert service.rows("SELECT file_state, spent FROM files") == [("SUBMITTED", 0)]
+    go_on.set()
+    service.start()
+    assert service.finished(job_id)["job_state"] == "FINISHED"
+    assert box.destination.holds(f"{place}/f") == data
+    service.process.stop()
+
+
+def test_postgresql_restarted_under_a_busy_service(box: Box, shared: Service, gated: Gated, place: str) -> None:
+    data = os.urandom(4_000_000)
+    go_on = gated.put(f"{place}/f", data)
+    job_id = shared.submit(box.file(f"{place}/f", data, sources=[f"{gated.davs}{place}/f"]))
+    wait_for("the copy runs", lambda: gated.asked[f"{place}/f"])
+    box.postgres.stop(signal.SIGINT)
+    assert shared.request("GET", f"/jobs/{job_id}").status == 503
+    go_on.set()
+    wait_for("the copy ends meanwhile", lambda: box.destination.holds(f"{place}/f") == data)
+    box.postgres.start()
+    wait_for("the service is well again", lambda: shared.request("GET", "/health").status == 200)
+    assert shared.finished(job_id)["job_state"] == "FINISHED"
+    assert gated.asked[f"{place}/f"] == 1
+
+
+def test_three_workers_share_one_database(box: Box, place: str) -> None:
+    url = box.database("together")
+    limits = {"active": 4}
+    services = [box.service(f"together{number}", database_url=url, limits=limits).start() for number in range(3)]
+    contents = {f"{place}/{number}": os.urandom(2000) for number in range(60)}
+    for path, data in contents.items():
+        box.put(path, data)
+    job_id = services[0].submit(*(box.file(path, data) for path, data in contents.items()))
+    assert services[1].finished(job_id)["job_state"] == "FINISHED"
+    assert {path: box.destination.holds(path) for path in contents} == contents
+    done = [int(service.process.log.read_text().count(" copy FINISHED in ")) for service in services]
+    assert sum(done) == 60
+    assert all(done), done
+    for service in services:
+        service.process.stop()
+
+
+def test_another_worker_takes_over_from_a_killed_one(box: Box, gated: Gated, place: str) -> None:
+    url = box.database("heirs")
+    first = box.service("heirs0", database_url=url).start()
+    data = os.urandom(4_000_000)
+    go_on = gated.put(f"{place}/f", data)
+    job_id = first.submit(box.file(f"{place}/f", data, sources=[f"{gated.davs}{place}/f"]))
+    wait_for("the copy runs", lambda: gated.asked[f"{place}/f"])
+    second = box.service("heirs1", database_url=url).start()
+    first.process.stop(signal.SIGKILL)
+    go_on.set()
+    assert second.finished(job_id)["job_state"] == "FINISHED"
+    assert box.destination.holds(f"{place}/f") == data
+    second.process.stop()
+
+
+def test_a_copy_begins_at_once(box: Box, shared: Service, gated: Gated, place: str) -> None:
+    """From the submission to the first bytes: the median of some, since the machine may be busy."""
+    times = []
+    for number in range(5):
+        data = os.urandom(1000)
+        gated.put(f"{place}/{number}", data).set()
+        file = box.file(f"{place}/{number}", data, sources=[f"{gated.davs}{place}/{number}"])
+        begun = time.monotonic()
+        job_id = shared.submit(file)
+        wait_for("the copy runs", lambda path=f"{place}/{number}": gated.asked[path], period_s=0.001)
+        times.append(time.monotonic() - begun)
+        shared.finished(job_id)
+    assert sorted(times)[2] < 0.5, times
+
+
+def test_the_migrations_make_the_tables_that_the_code_uses(box: Box, shared: Service) -> None:
+    engine = database.engine(shared.database_url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, tables.metadata) == []
+        assert context.get_current_revision() == database.HEAD
+    scripts = Path(database.__file__).with_name("migrations")
+    assert ScriptDirectory(str(scripts)).get_current_head() == database.HEAD
+    engine.dispose()

@@ -1,0 +1,114 @@
+"""Each rule between settings, with the smallest file that breaks it."""
+
+from __future__ import annotations
+
+import pytest
+
+from boathouse.facility import rules
+
+from .conftest import GOOD, Faults
+
+_BROKEN = [
+    (
+        "some_storage",
+        "    storage:\n      CNAF-STORM: {qos: FAST}\n    caches:\n",
+        "    caches:\n",
+        "no site has storage",
+    ),
+    ("element_names", "CNAF-XCACHE:", "CNAF-STORM:", "two storage elements or caches are called CNAF-STORM"),
+    ("element_names", "CNAF-XCACHE:", "CNAF--XCACHE:", "'CNAF--XCACHE' cannot be an RSE name"),
+    ("site_names", "groups:", "  Cnaf: {}\ngroups:", "sites CNAF and Cnaf differ in capitals only"),
+    ("upstreams", "[CNAF-STORM]", "[DESY-DCACHE]", "there is no storage element 'DESY-DCACHE'"),
+    ("upstreams", "[CNAF-STORM]", "[CNAF-XCACHE]", "there is no storage element 'CNAF-XCACHE'"),
+    ("upstreams", "[CNAF-STORM]", "[CNAF-STORM, CNAF-STORM]", "CNAF-STORM stands twice in upstreams"),
+    ("upstreams", "[CNAF-STORM]", "[]", "cache CNAF-XCACHE has no upstream"),
+    ("protocols", "{qos: FAST}", "{qos: FAST, protocols: [root]}", "CNAF-STORM lacks https and davs"),
+    ("protocols", "{qos: FAST}", "{qos: FAST, protocols: []}", "CNAF-STORM lacks https and davs"),
+    (
+        "protocols",
+        "{qos: FAST}",
+        "{qos: FAST, protocols: [https, davs, https]}",
+        "a protocol of CNAF-STORM stands twice",
+    ),
+    ("sizes", "{qos: FAST}", "{qos: FAST, capacity: 0}", "CNAF-STORM has no capacity"),
+    ("sizes", "[CNAF-STORM]}", "lake, block_size: 5000}", "blocks of CNAF-XCACHE are not whole pages"),
+    ("sizes", "[CNAF-STORM]}", "lake, block_size: 0}", "blocks of CNAF-XCACHE are not whole pages"),
+    ("sizes", "[CNAF-STORM]}", "lake, size: 1 kB}", "CNAF-XCACHE holds not even one block"),
+    ("sizes", "[CNAF-STORM]}", "lake, memory: 10 MB}", "too little memory for CNAF-XCACHE"),
+    (
+        "prefixes",
+        "{qos: FAST}",
+        "{qos: FAST}\n      B: {qos: B, prefix: /x}",
+        "B keeps its files elsewhere than CNAF-STORM",
+    ),
+    ("attributes", "{qos: FAST}", "{qos: FAST, attributes: {QOS: B}}", "attribute QOS is set by Boathouse"),
+    (
+        "attributes",
+        "{qos: FAST}",
+        "{qos: FAST, attributes: {a: b c}}",
+        "an attribute cannot be used in an RSE expression",
+    ),
+    ("memberships", "[cms]", "[cmss]", "there is no group 'cmss'"),
+    ("memberships", "[cms]", "[cms, cms]", "alice is twice in group cms"),
+    ("scope_groups", "group: cms", "group: atlas", "there is no group 'atlas'"),
+    ("scope_names", "cms: {group", "user.alice: {group", "scope user.alice is a user's own"),
+    ("scope_names", "scopes:", "scopes:\n  CMS: {group: cms}", "scopes CMS and cms differ in capitals only"),
+    (
+        "scope_places",
+        "scopes:",
+        "scopes:\n  user: {group: cms}",
+        "scope user.alice lies in the directory of scope user",
+    ),
+    (
+        "scope_places",
+        "scopes:",
+        "scopes:\n  group.x: {group: cms}\n  group.x.y: {group: cms}",
+        "scope group.x.y lies in the directory of scope group.x",
+    ),
+    ("account_names", "alice:", "cms:", "'cms' is a user and a group"),
+    ("account_names", "alice:", "root:", "'root' is an account of the lake itself"),
+    ("account_names", "alice:", f"{'a' * 21}:", f"login {'a' * 21} is too long"),
+    ("listening_addresses", "FAST}", "FAST, address: 0.0.0.0}", "not an address that a server can be reached by"),
+    ("listening_addresses", "FAST}", "FAST, address: '::1'}", "not an address that a server can be reached by"),
+    ("listening_addresses", "FAST}", "FAST, address: 127.0.0.1}", "CNAF-STORM has the address of the services"),
+    (
+        "listening_addresses",
+        "FAST}",
+        "FAST, address: 127.0.3.1}\n      B: {qos: B, address: 127.0.3.1}",
+        "B has the address of CNAF-STORM",
+    ),
+    (
+        "service_ports",
+        "groups:",
+        "services: {issuer_port: 2000, transfers_port: 2000}\ngroups:",
+        "issuer_port and transfers_port are the same",
+    ),
+    ("lifetimes", "groups:", "services: {token_lifetime: 1 s}\ngroups:", "token_lifetime is out of bounds"),
+    ("lifetimes", "groups:", "services: {certificate_lifetime: 1 s}\ngroups:", "certificate_lifetime is out of bounds"),
+]
+
+
+@pytest.mark.parametrize(("rule", "old", "new", "what"), _BROKEN, ids=[f"{row[0]}-{row[2]}" for row in _BROKEN])
+def test_a_broken_rule_is_told(rule: str, old: str, new: str, what: str, faults: Faults) -> None:
+    assert old in GOOD
+    problems = {problem.what: problem for problem in faults(GOOD.replace(old, new, 1))}
+    assert what in problems, rule
+    assert problems[what].remedy
+    assert problems[what].where
+
+
+def test_every_rule_has_a_test() -> None:
+    assert {row[0] for row in _BROKEN} == {rule.__name__ for rule in rules.RULES}
+
+
+def test_a_good_file_breaks_none(faults: Faults) -> None:
+    assert faults(GOOD) == []
+
+
+def test_a_name_that_is_nearly_right_is_offered(faults: Faults) -> None:
+    (problem,) = faults(GOOD.replace("[CNAF-STORM]", "[CNAF-STROM]"))
+    assert problem.remedy == "did you mean 'CNAF-STORM'?"
+
+
+def test_an_address_beyond_loopback_is_allowed_where_the_file_says_so(faults: Faults) -> None:
+    assert faults(GOOD.replace("FAST}", "FAST, address: 192.0.2.7}")) == []

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import hashlib
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boathouse.errors import InputError
+from boathouse.lake.names import Did, adler32_hex, hash_path
+from boathouse.units import normalise_adler32
+
+names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9.\-_]{0,80}", fullmatch=True)
+scopes = st.from_regex(r"[a-zA-Z_\-.0-9]{1,25}", fullmatch=True)
+
+
+@given(scopes, names)
+def test_a_did_survives_text(scope: str, name: str) -> None:
+    assert Did.parse(f"{scope}:{name}") == Did(scope, name)
+    assert str(Did(scope, name)) == f"{scope}:{name}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "cms", ":", "cms:", ":name", "a b:c", "cms:a b", "cms:ä", "cms:a:b", "x" * 26 + ":a", "cms:" + "x" * 251],
+)
+def test_what_the_catalogue_would_refuse_is_refused_here(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Did.parse(text)
+    assert caught.value.expected
+
+
+@given(scopes, names)
+def test_a7_the_layout_of_algorithm_hash(scope: str, name: str) -> None:
+    digest = hashlib.md5(f"{scope}:{name}".encode()).hexdigest()
+    path = hash_path(Did(scope, name))
+    assert path.endswith(f"/{digest[0:2]}/{digest[2:4]}/{name}")
+    directory = path.removesuffix(f"/{digest[0:2]}/{digest[2:4]}/{name}")
+    assert directory.replace("/", ".") == scope
+    assert ("/" in directory) == (scope.startswith(("user", "group")) and "." in scope)
+
+
+def test_a22_leading_zeros_stay() -> None:
+    assert adler32_hex(1) == "00000001"
+    assert adler32_hex(0x09600001) == "09600001"
+    assert normalise_adler32("9600001") == "09600001"
+
+
+@given(st.integers(min_value=0, max_value=0xFFFFFFFF))
+def test_a22_a_checksum_is_eight_digits_whoever_wrote_it(value: int) -> None:
+    assert re.fullmatch(r"[0-9a-f]{8}", adler32_hex(value))
+    assert normalise_adler32(f"{value:x}") == adler32_hex(value)

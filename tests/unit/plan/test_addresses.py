@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from boathouse.facility.model import Facility
+from boathouse.plan.addresses import addresses
+
+
+def facility(**sites: dict[str, object]) -> Facility:
+    return Facility.model_validate({"name": "small", "vo": "escape", "sites": sites})
+
+
+def test_each_storage_element_and_cache_has_an_address_of_its_own() -> None:
+    found = addresses(
+        facility(
+            CNAF={"storage": {"CNAF-STORM": {"qos": "FAST"}}, "caches": {"CNAF-XCACHE": {}}},
+            PIC={"storage": {"PIC-DCACHE": {"qos": "B"}}},
+        )
+    )
+    assert found == {"CNAF-STORM": "127.0.1.11", "CNAF-XCACHE": "127.0.1.12", "PIC-DCACHE": "127.0.1.13"}
+
+
+def test_a_site_that_joins_at_the_end_moves_no_other() -> None:
+    first = {"CNAF": {"storage": {"CNAF-STORM": {"qos": "FAST"}}}}
+    before = addresses(facility(**first))
+    after = addresses(facility(**first, SARA={"storage": {"SARA-DCACHE": {"qos": "B"}}}))
+    assert before.items() <= after.items()
+
+
+def test_an_address_in_the_file_wins() -> None:
+    found = addresses(facility(CNAF={"storage": {"CNAF-STORM": {"qos": "FAST", "address": "127.9.9.9"}}}))
+    assert found == {"CNAF-STORM": "127.9.9.9"}
+
+
+def test_many_elements_stay_on_the_loopback_network() -> None:
+    storage = {f"RSE-{n}": {"qos": "A"} for n in range(600)}
+    found = addresses(facility(CNAF={"storage": storage}))
+    assert len(set(found.values())) == 600
+    assert all(address.startswith("127.0.") and 1 <= int(address.split(".")[3]) <= 250 for address in found.values())

@@ -1,0 +1,98 @@
+"""What the driver of caches plans."""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+
+import pytest
+
+from boathouse.facility.model import Facility
+from boathouse.plan.model import Layout
+from boathouse.plan.service import Context, Programs
+from boathouse.services.xcache import Caches, token_file, unit_name, upstream_audiences
+from boathouse.services.xrootd import StorageElements
+
+DOCUMENT = {
+    "name": "test",
+    "vo": "escape",
+    "sites": {
+        "NORTH": {
+            "storage": {"ONE": {"qos": "FAST"}, "TWO": {"qos": "B", "prefix": "/store"}, "THREE": {"qos": "A"}},
+            "caches": {
+                "ALL": {"extra_config": "pfc.trace info"},
+                "SOME": {
+                    "level": "region",
+                    "upstreams": ["TWO"],
+                    "size": "1 GiB",
+                    "block_size": "128 KiB",
+                    "prefetch": 8,
+                },
+            },
+        },
+    },
+}
+
+
+@pytest.fixture
+def context():
+    facility = Facility.model_validate(DOCUMENT)
+    requests = (*StorageElements().ports(facility), *Caches().ports(facility))
+    return Context(
+        facility=facility,
+        layout=Layout(Path("/state")),
+        programs=Programs(Path("/p"), Path("/r"), Path("/c"), Path("/pg"), Path("/x"), xrootd_version="6.2.0"),
+        ports={"tokens": 1500, **{request.key: 2000 + number for number, request in enumerate(requests)}},
+        addresses={request.key: request.address for request in requests},
+    )
+
+
+@pytest.fixture
+def units(context):
+    return {unit.name: unit for unit in Caches().plan(context).units}
+
+
+def lines(unit, name="xrootd.cfg"):
+    return next(file.text for file in unit.files if file.path.name == name).splitlines()
+
+
+def test_only_the_upstreams_are_reached_and_only_to_read(units):
+    exports = [line for line in lines(units["cache-some"]) if line.startswith("all.export")]
+    assert exports == [f"all.export /{scheme}:/127.0.1.12:2003/store r/o" for scheme in ("roots", "root")]
+    assert [line for line in lines(units["cache-some"]) if line.startswith("pss.permit")] == ["pss.permit 127.0.1.12"]
+
+
+def test_scopes_count_below_every_upstream(units):
+    parser = configparser.ConfigParser()
+    parser.read_string("\n".join(lines(units["cache-all"], "scitokens.cfg")))
+    paths = parser["Issuer facility"]["base_path"].split(", ")
+    assert len(paths) == 6
+    assert {path.split("/")[2] for path in paths} == {"127.0.1.11:2001", "127.0.1.12:2003", "127.0.1.13:2005"}
+    assert parser["Global"]["audience"] == "127.0.1.14"
+
+
+def test_sizes_are_never_read_as_fractions(units):
+    config = "\n".join(lines(units["cache-some"]))
+    assert "pfc.diskusage 0.97 0.98 files 891289k 996147k 1048576k purgeinterval 60s" in config
+    assert "pfc.blocksize 128k" in config
+    assert "pfc.prefetch 8" in config
+    assert "pfc.ram 1048576k" in config
+
+
+def test_the_service_token(context, units):
+    unit = units[unit_name("ALL")]
+    assert unit.env["BEARER_TOKEN_FILE"] == str(token_file(context, "ALL")) == "/state/run/cache-all/token"
+    assert upstream_audiences(context, "SOME") == ("127.0.1.12",)
+    assert unit.needs == ("keeper",)
+    assert unit.env["X509_CERT_DIR"] == str(context.layout.ca_directory)
+
+
+def test_the_operators_lines_come_last(units):
+    assert lines(units["cache-all"])[-1] == "pfc.trace info"
+
+
+def test_endpoints(context):
+    whole, some = Caches().plan(context).caches
+    assert whole.upstreams == ("ONE", "TWO", "THREE")
+    assert (some.name, some.site, some.level, some.audience) == ("SOME", "NORTH", "region", "127.0.1.15")
+    assert (some.https, some.root) == ("https://127.0.1.15:2014", "root://127.0.1.15:2015")

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from boathouse import atomic
+
+
+def test_a_file_is_replaced_with_its_mode_and_owner(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    path.chmod(0o644)
+    owned: list[bytes] = []
+    atomic.write(path, b"new", own=lambda made: owned.append(made.read_bytes()))
+    assert path.read_bytes() == b"new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert owned == [b"new"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def refuse(made: Path) -> None:
+        raise PermissionError(made)
+
+    with pytest.raises(PermissionError):
+        atomic.write(path, b"new", own=refuse)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_directory_in_its_place_is_an_error_that_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    with pytest.raises(OSError, match="file"):
+        atomic.write(tmp_path / "file", b"new")
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_many_writers_leave_one_whole_file(tmp_path: Path) -> None:
+    contents = [bytes([number]) * 100_000 for number in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda content: atomic.write(tmp_path / "file", content), contents))
+    assert (tmp_path / "file").read_bytes() in contents
+    assert len(list(tmp_path.iterdir())) == 1

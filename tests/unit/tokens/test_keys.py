@@ -1,0 +1,86 @@
+"""The key ring through a rotation, on a clock of the test's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from boathouse.apps.tokens.files import create_once
+from boathouse.apps.tokens.keys import KeyRing
+from boathouse.errors import StateError
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def kids(ring: KeyRing) -> list[str]:
+    return [key["kid"] for key in ring.jwks()["keys"]]
+
+
+def test_a_rotation_from_beginning_to_end(tmp_path: Path, clock: Clock) -> None:
+    ring = KeyRing(tmp_path / "keys", "ES256", clock=clock)
+    old = ring.active()
+    new = ring.rotate(activation_s=100, token_lifetime_s=3600)
+    assert kids(ring) == [old.kid, new.kid]
+    assert ring.active().kid == old.kid, "the new key is only published"
+    clock.now += 100
+    assert ring.active().kid == new.kid
+    assert kids(ring) == [old.kid, new.kid], "tokens of the old key still live"
+    clock.now += 3600 + 300
+    assert kids(ring) == [new.kid]
+    newest = ring.rotate(activation_s=100, token_lifetime_s=3600)
+    stored = json.loads((tmp_path / "keys" / "keyring.json").read_text())["keys"]
+    assert [entry["jwk"]["kid"] for entry in stored] == [new.kid, newest.kid], "the dead key is forgotten"
+
+
+def test_two_rotations_in_a_row_lose_no_key(tmp_path: Path, clock: Clock) -> None:
+    ring = KeyRing(tmp_path / "keys", "ES256", clock=clock)
+    first = ring.active()
+    second, third = ring.rotate(100, 3600), ring.rotate(100, 3600)
+    clock.now += 100
+    assert ring.active().kid in (second.kid, third.kid)
+    assert kids(ring) == [first.kid, second.kid, third.kid]
+    clock.now += 3900
+    assert ring.active().kid == third.kid
+    assert kids(ring) == [third.kid]
+
+
+def test_another_process_sees_the_rotation(tmp_path: Path, clock: Clock) -> None:
+    one, other = (KeyRing(tmp_path / "keys", "ES256", clock=clock, look_again_s=0) for _ in range(2))
+    assert kids(one) == kids(other)
+    one.rotate(0, 3600)
+    assert other.active().kid == one.active().kid
+
+
+def test_only_public_halves_are_published(tmp_path: Path, clock: Clock) -> None:
+    ring = KeyRing(tmp_path / "keys", "RS256", clock=clock)
+    ring.publish()
+    (key,) = json.loads(ring.jwks_path.read_text())["keys"]
+    assert set(key) == {"kty", "n", "e", "kid", "use", "alg"}
+    assert ring.jwks_path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"keys": [{"jwk": {}}]}'])
+def test_a_damaged_ring_is_not_replaced(tmp_path: Path, content: str) -> None:
+    (tmp_path / "keyring.json").write_text(content)
+    with pytest.raises(StateError, match="damaged"):
+        KeyRing(tmp_path, "ES256")
+    assert (tmp_path / "keyring.json").read_text() == content
+
+
+def test_a_file_is_made_once(tmp_path: Path) -> None:
+    assert create_once(tmp_path / "key", b"one") == b"one"
+    assert create_once(tmp_path / "key", b"two") == b"one"
+    assert [path.name for path in tmp_path.iterdir()] == ["key"]

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from boathouse.apps.transfers import jwt, views
+from boathouse.apps.transfers.metrics import Metrics
+from boathouse.apps.transfers.seal import Seal
+from boathouse.apps.transfers.settings import load
+from boathouse.errors import AuthError, InputError
+
+KEY = base64.urlsafe_b64encode(bytes(32)).decode()
+SETTINGS = {
+    "listen_address": "127.0.0.2",
+    "port": 8446,
+    "certificate": "/pki/t.pem",
+    "key": "/pki/t.key",
+    "database_url": "postgresql+psycopg://transfers:secret@/transfers?host=/run/pg",
+    "issuer": "https://localhost:1",
+    "ca_file": "/pki/bundle.pem",
+    "audience": "127.0.0.2",
+    "vo": "escape",
+    "client_id": "transfers",
+    "client_secret": "very secret",
+    "store_key": KEY,
+}
+
+
+def test_a_sealed_token_opens_for_its_job_and_host_only() -> None:
+    seal = Seal(KEY)
+    closed = seal.close("token", "job", "host")
+    assert b"token" not in closed
+    assert seal.close("token", "job", "host") != closed
+    assert seal.open(closed, "job", "host") == "token"
+    other = Seal(base64.urlsafe_b64encode(bytes([1] * 32)).decode().rstrip("="))
+    for opener, job, host in ((seal, "job2", "host"), (seal, "job", "evil"), (other, "job", "host")):
+        with pytest.raises(AuthError):
+            opener.open(closed, job, host)
+    with pytest.raises(AuthError):
+        seal.open(closed[:-1], "job", "host")
+
+
+def test_settings_are_read_once_and_keep_their_secrets(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({**SETTINGS, "store_key": KEY.rstrip("=")}))
+    settings = load(path)
+    assert settings.limits.per_link >= 1
+    shown = repr(settings)
+    for secret in ("very secret", "transfers:secret", KEY.rstrip("=")):
+        assert secret not in shown
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"prot": 1}, "prot"),
+        ({"limits": {"per_lnik": 1}}, "limits.per_lnik"),
+        ({"limits": {"active": 0}}, "limits.active"),
+        ({"store_key": "c2hvcnQ"}, "store_key: Value error, must encode 32 bytes"),
+        ({"database_url": "sqlite:///very-secret"}, "database_url"),
+    ],
+)
+def test_unfit_settings_are_named(tmp_path: Path, change: dict[str, object], named: str) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps({**SETTINGS, **change}))
+    with pytest.raises(InputError) as caught:
+        load(path)
+    assert named in str(caught.value)
+    assert "very-secret" not in str(caught.value)
+
+
+def test_settings_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read"):
+        load(tmp_path / "none.json")
+
+
+def token(**claims: object) -> str:
+    return f"e30.{base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip('=')}.x"
+
+
+def test_the_end_of_a_token() -> None:
+    assert jwt.expiry(token(exp=1795199517)) == datetime(2026, 11, 20, 18, 31, 57, tzinfo=UTC)
+    for odd in ("opaque", "a.b.c", token(), token(exp="soon"), token(exp=True), token(exp=1e30), "e30.W10.x"):
+        assert jwt.expiry(odd) is None
+
+
+def test_times_have_no_fraction_and_no_zone() -> None:
+    assert views.timestamp(None) is None
+    moment = datetime(2026, 11, 20, 12, 0, 0, 999999, tzinfo=UTC)
+    assert views.timestamp(moment) == "2026-11-20T12:00:00"
+
+
+def test_what_a_file_awaits() -> None:
+    now = datetime.now(UTC)
+    row = {
+        "file_state": "SUBMITTED",
+        "busy": False,
+        "source_host": "a",
+        "dest_host": "b",
+        "not_before": now,
+        "clean_at": None,
+        "transferred": 7,
+    }
+    assert views.awaits(row, {}, now) == "a free slot from a to b"
+    assert "next attempt" in str(views.awaits({**row, "not_before": now + timedelta(minutes=1)}, {}, now))
+    assert "7 bytes" in str(views.awaits({**row, "file_state": "ACTIVE", "busy": True}, {}, now))
+    assert "removal" in str(views.awaits({**row, "file_state": "CANCELED", "busy": True}, {}, now))
+    assert views.awaits({**row, "file_state": "FINISHED"}, {}, now) is None
+    trouble = {"b": {"paused_until": now, "reason": "refused"}}
+    assert str(views.awaits(row, trouble, now)).endswith("refused")
+
+
+def test_labels_of_metrics_are_escaped() -> None:
+    row = {"source_host": 'a"b', "dest_host": "c\\d", "file_state": "SUBMITTED", "count": 1}
+    text = Metrics().text([row], [], 0)
+    assert r'boathouse_transfer_files{source="a\"b",destination="c\\d",state="SUBMITTED"} 1' in text

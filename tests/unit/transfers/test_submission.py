@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+
+from boathouse.apps.transfers.states import JobType
+from boathouse.apps.transfers.submission import Submission, deterministic_id, parse, priority
+from boathouse.errors import InputError
+
+FILE = {
+    "sources": ["davs://a/lake/f"],
+    "destinations": ["davs://b/lake/f"],
+    "source_tokens": ["s.s.s"],
+    "destination_tokens": ["d.d.d"],
+    "metadata": {"request_id": "1"},
+    "filesize": 3,
+    "checksum": "ADLER32:00000001",
+    "selection_strategy": "orderly",
+    "activity": "User Subscriptions",
+}
+
+
+def submitted(file: dict[str, Any] | None = None, **params: object) -> Submission:
+    return parse({"files": [{**FILE, **(file or {})}], "params": params}, files_per_job=10)
+
+
+def test_a_job_as_rucio_sends_it() -> None:
+    job = submitted(
+        verify_checksum="both", overwrite=True, priority=4, job_metadata={"issuer": "rucio"}, bring_online=None
+    )
+    assert (job.job_type, job.overwrite, job.verify, job.priority) == (JobType.N, True, True, 4)
+    (transfer,) = job.transfers
+    assert transfer.sources[0].url == "https://a/lake/f"
+    assert transfer.destination.token == "d.d.d"
+    assert transfer.metadata == {"request_id": "1"}
+
+
+def test_defaults_are_those_of_fts3() -> None:
+    job = parse(
+        {"files": [{"sources": ["davs://a/f"], "destinations": ["davs://b/f"], "destination_tokens": ["t"]}]},
+        files_per_job=1,
+    )
+    assert (job.overwrite, job.verify, job.priority, job.attempts, job.queue_s) == (False, False, 3, None, None)
+    assert job.transfers[0].sources[0].token is None
+
+
+def test_alternative_sources_make_another_type_of_job() -> None:
+    assert submitted({"sources": ["davs://a/f", "davs://c/f"], "source_tokens": ["t", None]}).job_type is JobType.R
+
+
+@pytest.mark.parametrize(("retry", "attempts"), [(None, None), (0, None), (-1, 1), (1, 2), (3, 4), (10**6, 101)])
+def test_retry_as_fts3_counts_it(retry: int | None, attempts: int | None) -> None:
+    assert submitted(retry=retry).attempts == attempts
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [(None, None), (0, None), (2, 7200), ("30s", 30), ("5m", 300), ("1h", 3600)]
+)
+def test_time_in_the_queue_is_in_hours_unless_it_says_otherwise(text: object, seconds: float | None) -> None:
+    assert submitted(max_time_in_queue=text).queue_s == seconds
+
+
+@pytest.mark.parametrize(("wanted", "given_"), [(None, 3), (0, 1), (1, 1), ("4", 4), (99, 5), (-7, 1)])
+def test_priorities_outside_the_range_are_taken_as_its_ends(wanted: object, given_: int) -> None:
+    assert priority(wanted) == given_
+
+
+@pytest.mark.parametrize("value", [True, 1.5, "high", [], {}])
+def test_what_is_no_priority(value: object) -> None:
+    with pytest.raises(InputError):
+        priority(value)
+
+
+def test_a_fault_names_its_place_and_never_a_token() -> None:
+    with pytest.raises(InputError, match=r"files\[0\]: destination_tokens") as caught:
+        submitted({"destination_tokens": ["secret token"]})
+    assert "secret token" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["none", False, None])
+def test_checksums_are_not_compared_on_request(value: object) -> None:
+    assert not submitted(verify_checksum=value).verify
+
+
+def test_a_deterministic_id() -> None:
+    base = uuid.uuid4()
+    assert deterministic_id(base, "cms", "sid") == uuid.uuid5(uuid.uuid5(base, "cms"), "sid")
+    assert submitted(id_generator="deterministic", sid="1").sid == "1"
+    for params in ({"id_generator": "deterministic"}, {"id_generator": "other"}):
+        with pytest.raises(InputError):
+            submitted(**params)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boathouse.apps.transfers.urls import host_of, request_url, storage_element
+from boathouse.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("given_", "asked"),
+    [
+        ("davs://127.0.1.11:1094/lake/cms/a/b/f.root", "https://127.0.1.11:1094/lake/cms/a/b/f.root"),
+        ("https://SE.example.org/lake/f", "https://se.example.org/lake/f"),
+        ("https://se.example.org:443//lake//f", "https://se.example.org/lake/f"),
+        ("davs://h//%6Cake/a%2Fb/%C3%BC", "https://h/lake/a%2Fb/%C3%BC"),
+        ("davs://[::1]:8443/lake/f", "https://[::1]:8443/lake/f"),
+        ("davs://h/lake/a%20b+c#".removesuffix("#"), "https://h/lake/a%20b+c"),
+        ("davs://h/lake/ü", "https://h/lake/%C3%BC"),
+        ("https://h/lake/f?X-Sign=a%2Fb&c=d", "https://h/lake/f?X-Sign=a%2Fb&c=d"),
+    ],
+)
+def test_what_is_asked_of_the_server(given_: str, asked: str) -> None:
+    assert request_url(given_) == asked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        7,
+        "",
+        "/lake/f",
+        "http://h/f",
+        "davs://h",
+        "davs://h/",
+        "davs:///f",
+        "davs://h:port/f",
+        "davs://h:99999/f",
+        "davs://user@h/f",
+        "davs://h/a b",
+        "davs://h/a\r\nX-Evil: yes",
+        "davs://h\\@evil/f",
+        "davs://h/f#part",
+        "davs://h/a/../b",
+        "davs://h/a/%2e%2e/b",
+        "davs://h/./b",
+        "davs://h/a%0d%0aX",
+        "davs://h/" + "x" * 3000,
+    ],
+)
+def test_what_is_not_the_url_of_a_file(text: object) -> None:
+    with pytest.raises(InputError):
+        request_url(text)
+
+
+@given(st.text())
+def test_nothing_can_smuggle_in_a_header(text: str) -> None:
+    try:
+        url = request_url(f"davs://h/{text}")
+    except InputError:
+        return
+    assert url.isascii()
+    assert not set("\r\n \t\0") & set(url)
+    assert host_of(url) == "h"
+    assert request_url(url) == url
+
+
+def test_the_storage_element_of_a_url() -> None:
+    assert host_of("https://h:1/lake/f") == "h:1"
+    assert storage_element("davs://h:1/lake/f") == "davs://h:1"
