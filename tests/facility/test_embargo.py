@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from boathouse.errors import AuthError, BoathouseError
 from boathouse.lake.names import Did
 from boathouse.testing.box import Box
+from boathouse.testing.wait import wait_for
 
 SECRET = Did("magic", "embargo-secret.dat")
 
@@ -63,6 +65,67 @@ def test_a52_bob_gets_no_embargoed_byte_from_the_element(
     out = lake_box.work / "curl-embargo.out"
     assert not out.exists() or body not in out.read_bytes()
     assert curl(lake_box, "--head", stolen, token=token) == 404
+
+
+def job(running: Box, user: str, source: str, destination: str) -> tuple[int, str]:
+    """What the transfer service answers to a job of one file, and how the file ended if it was taken."""
+    lake = running.login(user)
+    token = lake.token()
+    url = f"{running.endpoints.transfers}/jobs"
+    file = {
+        "sources": [source], "source_tokens": [token],
+        "destinations": [destination], "destination_tokens": [token],
+    }
+    headers = {"Authorization": f"Bearer {token}"}
+    body = json.dumps({"files": [file], "params": {"retry": -1}}).encode()
+    answer = lake.http.request("POST", url, headers=headers, body=body)
+    if answer.status != 200:
+        return answer.status, str(answer.json()["message"])
+
+    def ended() -> str | None:
+        found = lake.http.request("GET", f"{url}/{answer.json()['job_id']}?files=reason&wait=5", headers=headers).json()
+        reason = found["files"][0]["reason"]
+        return f"{found['job_state']} {reason}" if found["job_state"] in ("FINISHED", "FAILED") else None
+
+    return 200, str(wait_for("the job has ended", ended, timeout_s=60))
+
+
+def test_a52_the_transfer_service_copies_for_bob_what_he_may_and_no_more(
+    lake_box: Box, secret: tuple[bytes, str]
+) -> None:
+    _, path = secret
+    source, target = (
+        next(e for e in lake_box.endpoints.storage if e.rse == rse) for rse in ("CNAF-STORM", "DESY-DCACHE")
+    )
+    lake = lake_box.login("bob")
+    mine = lake_box.work / "embargo-mine.dat"
+    mine.write_bytes(b"mine")
+    (put,) = lake.put([mine], scope="user.bob", rse_expression=source.rse)
+    (found,) = lake.catalogue.replicas([put.did], schemes=["https"])
+    (own,) = found.pfns
+    copied = f"{target.https}/lake/user/bob/embargo-copy.dat"
+    assert job(lake_box, "bob", own, copied) == (200, "FINISHED None")
+    assert lake.storage.delete(copied)
+    for stolen in (f"{source.https}{path}", f"{target.https}{path}"):
+        status, end = job(lake_box, "bob", stolen, f"{target.https}/lake/user/bob/embargo-stolen.dat")
+        assert (status, end.partition("]")[0]) == (200, "FAILED SOURCE [auth")
+    status, end = job(lake_box, "bob", own, f"{target.https}/lake/magic/embargo-planted.dat")
+    assert (status, end.partition(" ")[0]) == (200, "FAILED")
+    assert "[auth]" in end
+
+
+@pytest.mark.parametrize("dots", ["..", "%2e%2e", "%252e%252e", "..%2f.."])
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_a52_the_transfer_service_takes_no_detours(
+    lake_box: Box, secret: tuple[bytes, str], side: str, dots: str
+) -> None:
+    _, path = secret
+    target = next(e for e in lake_box.endpoints.storage if e.rse == "DESY-DCACHE").https
+    detour = f"{target}/lake/user/bob/{dots}/{dots}{path.removeprefix('/lake')}"
+    plain = f"{target}/lake/user/bob/embargo-other.dat"
+    pair = (detour, plain) if side == "source" else (plain, detour)
+    status, message = job(lake_box, "bob", *pair)
+    assert (status, message.partition(";")[0]) == (400, "not the path of a file")
 
 
 def test_a52_bob_gets_no_token_for_a_copy_door(lake_box: Box) -> None:

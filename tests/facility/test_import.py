@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ import uproot
 from boathouse.errors import ConflictError, InputError, PartialError, StorageError
 from boathouse.lake.lake import OPERATOR, Lake
 from boathouse.lake.names import Did, hash_path
+from boathouse.lake.storage import join
 from boathouse.lake.upload import Order
 from boathouse.testing.box import Box
 from boathouse.testing.wait import wait_for
@@ -283,7 +285,7 @@ def outside(lake_box: Box, folder: Path) -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
-def test_a21_a_web_source_is_streamed_where_people_may_not_copy(
+def test_a21_a_web_source_is_fetched_by_the_element_itself(
     lake_box: Box, folder: Path, tag: str, outside: tuple[str, list[str]]
 ) -> None:
     # case import-15
@@ -294,9 +296,7 @@ def test_a21_a_web_source_is_streamed_where_people_may_not_copy(
     command = ("import", f"{origin}/{tag}web.dat", "--to", did, "--qos", "FAST", "--any-file", "--json")
     (result,) = json.loads(lake_box.cli(*command, user="alice").stdout)
     assert (result["outcome"], result["adler32"]) == ("uploaded", f"{zlib.adler32(body):08x}")
-    # The facility's own elements refuse people's COPY (see docs/decisions/0005-copy-doors.md).
-    assert agents
-    assert all(agent.startswith("boathouse/") for agent in agents), agents
+    assert [agent for agent in agents if not agent.startswith("boathouse/")], "this machine streamed it"
     (again,) = json.loads(lake_box.cli(*command, user="alice").stdout)
     assert again["outcome"] == "present"
     (fetched,) = lake_box.login("alice").get(Did.parse(did), folder / "out")
@@ -331,6 +331,54 @@ def test_a21_a_web_source_that_the_element_does_not_trust_is_streamed(
         server.server_close()
         thread.join()
     assert (result.outcome, result.adler32) == ("uploaded", f"{zlib.adler32(body):08x}")
+
+
+def test_a21_ctrl_c_while_the_element_fetches_ends_the_copy(lake_box: Box, folder: Path, tag: str) -> None:
+    # case import-22
+    body = os.urandom(3_000_000)
+    (folder / f"{tag}slow.dat").write_bytes(body)
+    fetching, go_on = threading.Event(), threading.Event()
+
+    class Stalled(QuietHandler):
+        def copyfile(self, source: Any, outputfile: Any) -> None:
+            outputfile.write(source.read(1_000_000))
+            outputfile.flush()
+            fetching.set()
+            go_on.wait(60)
+
+    layout = lake_box.local.plan.layout
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(layout.certificate("tokens"), layout.key("tokens"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Stalled, directory=str(folder)))
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    lake = lake_box.login("alice")
+    url = f"https://localhost:{server.server_address[1]}/{tag}slow.dat"
+    command = [sys.executable, "-m", "boathouse.cli", "import", url, "--to", f"cms:{tag}slow", "--rse", "PIC-DCACHE"]
+    try:
+        with subprocess.Popen(
+            [*command, "--any-file"],
+            env=lake_box.environment("alice"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as running:
+            assert fetching.wait(60), "the element does not fetch"
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=30)
+        assert (running.returncode, said.splitlines()[-1].partition(":")[0]) == (130, "interrupted")
+        headers = {"Authorization": f"Bearer {lake.token()}"}
+        jobs = lake.http.request("GET", f"{lake_box.endpoints.transfers}/jobs", headers=headers).json()
+        assert not [job for job in jobs if job["source_se"] in url]
+    finally:
+        go_on.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    place = lake.catalogue.rse("PIC-DCACHE").base("read")
+    path = join(str(place), hash_path(Did("cms", f"{tag}slow.dat")))
+    wait_for("nothing is left", lambda: lake.storage.stat(path, checksum=False) is None, timeout_s=60)
 
 
 class QuietHandler(SimpleHTTPRequestHandler):

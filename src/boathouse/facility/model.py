@@ -42,9 +42,14 @@ def _absolute(value: str) -> str:
     return value.rstrip("/") or "/"
 
 
+def _network(value: str) -> str:
+    return str(ipaddress.ip_network(value))
+
+
 Size = Annotated[int, BeforeValidator(_size), Field(json_schema_extra={"type": ["integer", "string"]})]
 Duration = Annotated[float, BeforeValidator(_duration), Field(json_schema_extra={"type": ["number", "string"]})]
 Address = Annotated[str, AfterValidator(_address)]
+Network = Annotated[str, AfterValidator(_network)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
 RseName = Annotated[str, Field(pattern=r"^[A-Z0-9]([A-Z0-9_\-]{0,253}[A-Z0-9])?$")]
 Label = Annotated[str, Field(pattern=r"^[A-Z0-9]([A-Z0-9\-]{0,62}[A-Z0-9])?$")]
@@ -187,6 +192,9 @@ class Embedded(_Model):
     """Port of the Rucio server; chosen once and kept if not given."""
     transfers_port: Port | None = None
     """Port of the transfer service; chosen once and kept if not given."""
+    copy_from: tuple[Network, ...] = ()
+    """Networks of private addresses, e.g. ``10.0.0.0/8``, from which storage elements may fetch what users name.
+    Public addresses and the facility's own elements are always allowed."""
     token_lifetime: Duration = 3600.0
     """Life of an access token, in seconds (WLCG profile 4.3.1: 15 min to 6 h)."""
     certificate_lifetime: Duration = 90 * 86400.0

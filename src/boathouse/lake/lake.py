@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from boathouse.errors import BoathouseError, InputError, StorageError
+from boathouse.errors import BoathouseError, InputError, StorageError, TransferError
 from boathouse.lake.access import LakeFile, Prefer, files
 from boathouse.lake.catalogue import Catalogue
+from boathouse.lake.copies import Copies
 from boathouse.lake.download import DownloadResult, download
 from boathouse.lake.http import Http
 from boathouse.lake.names import Did
@@ -32,7 +33,7 @@ class Lake:
 
     Args:
         endpoints: where everything is; of a facility of ours or of anybody's.
-        token: gives the current bearer token, with the audiences of catalogue, storage and caches.
+        token: gives the current bearer token, with the audiences of catalogue, transfer service, storage and caches.
     """
 
     def __init__(self, endpoints: Endpoints, token: Callable[[], str]) -> None:
@@ -91,6 +92,11 @@ class Lake:
     def storage(self) -> Storage:
         """Storage elements over https."""
         return Storage(Http(self.endpoints.ca_bundle, failure=StorageError), self._token)
+
+    @cached_property
+    def copies(self) -> Copies:
+        """Third-party copies by the transfer service."""
+        return Copies(Http(self.endpoints.ca_bundle, failure=TransferError), self.endpoints.transfers, self._token)
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -168,7 +174,8 @@ class Lake:
 
     def upload(self, items: Sequence[Item], order: Order, *, progress: Progress = silent) -> tuple[UploadResult, ...]:
         """Bring files into the lake (:class:`~boathouse.lake.upload.Uploader`)."""
-        return Uploader(self.catalogue, self.rules, self.storage, order, progress).run(items)
+        uploader = Uploader(self.catalogue, self.rules, self.storage, self.copies, order, progress=progress)
+        return uploader.run(items)
 
     def scan(
         self,

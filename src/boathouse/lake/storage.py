@@ -20,7 +20,6 @@ import urllib3
 from boathouse.errors import (
     AuthError,
     BoathouseError,
-    ChecksumError,
     ConflictError,
     NoSpaceError,
     NotFoundError,
@@ -161,38 +160,6 @@ class Storage:
             raise _refused("PROPFIND", url, response)
         # expat itself bounds entity expansion (2.4.1 and later), and the lake's own servers write this text.
         return [_entry(element) for element in ET.fromstring(response.data)]  # noqa: S314
-
-    def copy_from(self, url: str, source: str, *, adler32: str | None, overwrite: bool = False) -> None:
-        """Let the element fetch a public file by itself (HTTP-TPC, pull).
-
-        The HTTP status is not the outcome: the body's last line is.
-
-        Raises:
-            ChecksumError: the bytes that came are not those of ``adler32``.
-            StorageError: the element could not fetch it.
-        """
-        headers = {"Source": source, "Overwrite": "T" if overwrite else "F", "Credential": "none"}
-        if adler32:
-            digest = base64.b64encode(bytes.fromhex(normalise_adler32(adler32))).decode()
-            headers["Repr-Digest"] = f"adler=:{digest}:"
-        response = self._http.request(
-            "COPY", url, headers=self._headers(headers), retry=ONCE, timeout_s=3600.0, stream=True
-        )
-        try:
-            lines = response.data.decode("utf-8", "replace").strip().splitlines()
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._http.unreachable(url, error) from error
-        finally:
-            response.release_conn()
-        outcome = lines[-1].strip() if lines else ""
-        if response.status == 412 and adler32:
-            raise ChecksumError("the copy's bytes are not those of the source", expected=adler32, where=source)
-        if response.status not in (200, 201, 202) or not outcome.startswith("success"):
-            raise StorageError(
-                "the third-party copy failed",
-                got=outcome or f"HTTP status {response.status}",
-                where=f"{source} -> {url}",
-            )
 
     def _headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token()}", **(more or {})}

@@ -21,10 +21,10 @@ from boathouse.errors import AuthError, ServiceError
 from boathouse.lake.http import CONNECT_ONLY, ONCE, PATIENT, Http
 from boathouse.plan.model import Endpoints
 
-LOGIN_SCOPE = "openid profile offline_access wlcg.groups storage.read:/ storage.modify:/ storage.create:/"
+LOGIN_SCOPE = "openid profile offline_access wlcg.groups fts storage.read:/ storage.modify:/ storage.create:/"
 """What people ask for; the issuer narrows the paths to what they may, and says so."""
 
-OPERATOR_SCOPE = "openid profile storage.read:/ storage.modify:/ storage.create:/"
+OPERATOR_SCOPE = "openid profile fts storage.read:/ storage.modify:/ storage.create:/"
 
 _DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 _LOGIN = "boathouse login"
@@ -211,13 +211,11 @@ class _Renewing:
 
 
 def audiences(endpoints: Endpoints) -> tuple[str, ...]:
-    """Audiences of everything that a client talks to: catalogue, storage, caches."""
-    return tuple(
-        dict.fromkeys(
-            (
-                endpoints.catalogue_audience,
-                *(storage.audience for storage in endpoints.storage),
-                *(cache.audience for cache in endpoints.caches),
-            )
-        )
+    """Audiences of everything that a client talks to: catalogue, transfer service, storage, caches."""
+    names = (
+        endpoints.catalogue_audience,
+        endpoints.transfers_audience,
+        *(storage.audience for storage in endpoints.storage),
+        *(cache.audience for cache in endpoints.caches),
     )
+    return tuple(dict.fromkeys(filter(None, names)))

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from boathouse.errors import BoathouseError, ChecksumError, ConflictError, NoSpaceError, StorageError
+from boathouse.errors import (
+    BoathouseError,
+    ChecksumError,
+    ConflictError,
+    NoSpaceError,
+    StorageError,
+    TransferError,
+)
 from boathouse.lake.catalogue import Catalogue, DidInfo, Replicas
+from boathouse.lake.copies import Copies
 from boathouse.lake.names import Did, adler32_hex
 from boathouse.lake.placement import Placement, Target
 from boathouse.lake.progress import Progress
 from boathouse.lake.sources import Source
 from boathouse.lake.storage import READ_BYTES, Readable, Storage, join
+
+log = logging.getLogger(__name__)
 
 _IN_MEMORY_BYTES = 8 << 20
 """Files up to this size are read at once, which spares a request for those that lie there already."""
@@ -54,12 +66,14 @@ class Landing:
 class _Counting:
     """A body that computes the adler32 of what passes through."""
 
-    def __init__(self, stream: Readable, progress: Progress) -> None:
-        self._stream, self._progress = stream, progress
+    def __init__(self, stream: Readable, progress: Progress, stop: threading.Event) -> None:
+        self._stream, self._progress, self._stop = stream, progress, stop
         self.adler32 = 1
         self.size_bytes = 0
 
     def read(self, count: int = -1, /) -> bytes:
+        if self._stop.is_set():
+            raise StorageError("stopped")
         block = self._stream.read(count if count >= 0 else READ_BYTES)
         self.adler32 = zlib.adler32(block, self.adler32)
         self.size_bytes += len(block)
@@ -73,6 +87,7 @@ class Mover:
     Args:
         catalogue: asked who owns a name when storage and source differ.
         storage: the elements.
+        copies: who lets elements fetch by themselves.
         placement: where to.
         locate: URLs of the files at a target with deterministic paths.
         progress: told of bytes.
@@ -82,15 +97,23 @@ class Mover:
         self,
         catalogue: Catalogue,
         storage: Storage,
+        copies: Copies,
+        *,
         placement: Placement,
         locate: Callable[[Target], Mapping[Did, str]],
         progress: Progress,
     ) -> None:
         self._catalogue = catalogue
         self._storage = storage
+        self._copies = copies
         self._placement = placement
         self._locate = locate
         self._progress = progress
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """End everything that is under way, from another thread; what it left is found by the next run."""
+        self._stop.set()
 
     def move(
         self, source: Source, did: Did, path: str | None, info: DidInfo | None, replicas: Replicas | None
@@ -170,9 +193,9 @@ class Mover:
                 self._discard(url)
                 raise
             except StorageError:
-                if time.monotonic() + pause_s > deadline:
+                if self._stop.is_set() or time.monotonic() + pause_s > deadline:
                     raise
-            time.sleep(pause_s)
+            self._stop.wait(pause_s)
             pause_s *= 2
             since = began
 
@@ -189,10 +212,11 @@ class Mover:
             began = time.time()
             try:
                 return self._pull(source, did, url, since)
-            except ChecksumError:
-                raise
-            except StorageError:
-                # The source does not let the element fetch it: stream it through this machine instead.
+            except TransferError as error:
+                if self._stop.is_set():
+                    raise
+                log.info("%s cannot be fetched by the storage element: %s", source.where, error.got or error.what)
+                # Perhaps this machine can read what the element cannot.
                 since = since or began
         if source.size_bytes <= _IN_MEMORY_BYTES:
             return self._put_whole(source, did, url, since)
@@ -233,7 +257,7 @@ class Mover:
                 self._progress(size_bytes=source.size_bytes)
                 return adler32, "found"
         with source.open() as stream:
-            body = _Counting(stream, self._progress)
+            body = _Counting(stream, self._progress, self._stop)
             self._storage.put(url, body, source.size_bytes, overwrite=occupied)
         _whole(source, body.size_bytes)
         adler32 = adler32_hex(body.adler32)
@@ -252,10 +276,28 @@ class Mover:
             adler32 = source.adler32 or source.checksum()
             if self._claim(did, url, source.size_bytes, adler32, since):
                 return adler32, "found"
-        self._storage.copy_from(url, source.where, adler32=source.adler32, overwrite=occupied)
-        adler32 = self._verify(url, source.size_bytes, source.adler32)
-        self._progress(size_bytes=source.size_bytes)
-        return adler32, "uploaded"
+        arrived = 0
+
+        def moved(size_bytes: int) -> None:
+            nonlocal arrived
+            self._progress(size_bytes=size_bytes - arrived)
+            arrived = size_bytes
+
+        try:
+            self._copies.fetch(
+                source.where,
+                url,
+                size_bytes=source.size_bytes,
+                adler32=source.adler32,
+                overwrite=occupied,
+                moved=moved,
+                stop=self._stop,
+            )
+        except BoathouseError:
+            moved(0)
+            raise
+        moved(source.size_bytes)
+        return self._verify(url, source.size_bytes, source.adler32), "uploaded"
 
     def _verify(self, url: str, size_bytes: int, adler32: str | None) -> str:
         """Compare what the element says of the file with what was sent; returns the checksum."""

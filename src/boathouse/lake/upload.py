@@ -25,6 +25,7 @@ from functools import partial
 
 from boathouse.errors import BoathouseError, ConflictError, InputError, PartialError
 from boathouse.lake.catalogue import Catalogue, DidInfo, Registration, Replicas
+from boathouse.lake.copies import Copies
 from boathouse.lake.names import Did
 from boathouse.lake.placement import Placement, Target, choose, urls
 from boathouse.lake.progress import Progress, silent
@@ -94,7 +95,7 @@ class Uploader:
     """One import, from sources to a protected dataset.
 
     Args:
-        catalogue, rules, storage: of the lake.
+        catalogue, rules, storage, copies: of the lake.
         order: what to do.
         progress: told of bytes and files.
     """
@@ -104,12 +105,15 @@ class Uploader:
         catalogue: Catalogue,
         rules: Rules,
         storage: Storage,
+        copies: Copies,
         order: Order,
+        *,
         progress: Progress = silent,
     ) -> None:
         self._catalogue = catalogue
         self._rules = rules
         self._storage = storage
+        self._copies = copies
         self._order = order
         self._progress = progress
         self._failures: list[BoathouseError] = []
@@ -151,7 +155,14 @@ class Uploader:
 
     def _transfer(self, items: Sequence[Item], known: _Known, placement: Placement) -> None:
         """Move the bytes in many threads, register what has landed in this one."""
-        mover = Mover(self._catalogue, self._storage, placement, self._locate(items), self._progress)
+        mover = Mover(
+            self._catalogue,
+            self._storage,
+            self._copies,
+            placement=placement,
+            locate=self._locate(items),
+            progress=self._progress,
+        )
         landed: _Landed = queue.SimpleQueue()
         with ThreadPoolExecutor(self._order.workers, thread_name_prefix="upload") as threads:
             try:
@@ -161,6 +172,7 @@ class Uploader:
                     future.add_done_callback(partial(_landed, landed, item))
                 self._collect(len(items), landed, stop=partial(threads.shutdown, wait=False, cancel_futures=True))
             except BaseException:
+                mover.stop()
                 threads.shutdown(wait=True, cancel_futures=True)
                 raise
 

@@ -9,6 +9,7 @@ from boathouse.facility.model import Facility
 from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, Secret, Unit
 from boathouse.plan.service import Context, Contribution, Service
 from boathouse.services.postgres import database_url
+from boathouse.services.xrootd import copy_key
 
 ADDRESS = "127.0.0.2"
 """An address of its own: Rucio asks for tokens whose audience is the host of the transfer service's URL."""
@@ -41,6 +42,8 @@ class Transfers(Service):
             "client_id": self.name,
             "client_secret": "${secret:client-transfers}",
             "store_key": f"${{secret:{_STORE_KEY}}}",
+            "doors": _doors(context),
+            "private_sources": list(context.facility.services.copy_from),
             "operators": ["operator"],
         }
         config = File(context.config(self.name, "settings.json"), json.dumps(settings, indent=2))
@@ -65,3 +68,12 @@ class Transfers(Service):
             secrets=(Secret("postgres-transfers"), Secret("client-transfers"), Secret(_STORE_KEY)),
             certificates=(Certificate(self.name, addresses=(address,)),),
         )
+
+
+def _doors(context: Context) -> dict[str, str]:
+    """``host:port`` of each element's copy door by that of the element."""
+
+    def netloc(key: str) -> str:
+        return f"{context.addresses[key]}:{context.ports[key]}"
+
+    return {netloc(f"{rse}.https"): netloc(f"{copy_key(rse)}.https") for rse in context.facility.storage}

@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 import base64
-import http.server
-import ssl
-import threading
 import zlib
-from functools import partial
 
 import pytest
-
-from boathouse.errors import StorageError
-from boathouse.lake.http import Http
-from boathouse.lake.storage import Storage
-from boathouse.plan.model import Certificate
-from boathouse.run.pki import ensure_certificate
 
 
 @pytest.fixture
@@ -117,42 +107,6 @@ def test_people_cannot_copy_at_their_door(box, content, path):
     assert box.http("HEAD", target, token).status == 404
     untouched = box.token("storage.read:/lake/magic", "NORTH-DISK")
     assert box.http("GET", box.url("NORTH-DISK", "/lake/magic/x"), untouched).body == content
-
-
-@pytest.fixture
-def web_source(box, content, tmp_path):
-    """A file on a web server outside the lake, whose certificate the elements trust."""
-    (tmp_path / "public.dat").write_bytes(content)
-    layout = box.context.layout
-    certificate = Certificate("outside", ("127.0.0.1",))
-    ensure_certificate(layout.pki, certificate, 86400.0, lambda _: None)
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(layout.certificate("outside"), layout.key("outside"))
-    handler = partial(QuietHandler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"https://127.0.0.1:{server.server_port}/public.dat"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        assert "Authorization" not in self.headers
-
-
-def test_a21_the_lake_client_lets_an_element_fetch_where_people_may_copy(box, fresh_path, content, web_source):
-    target = box.url("NORTH-DISK.copy", fresh_path)
-    token = box.token("storage.read:/lake/cms storage.modify:/lake/cms", "NORTH-DISK.copy", "NORTH-DISK")
-    storage = Storage(Http(str(box.context.layout.ca)), lambda: token)
-    storage.copy_from(target, web_source, adler32=f"{zlib.adler32(content):08x}")
-    assert box.http("GET", target, token).body == content
-    with pytest.raises(StorageError):
-        storage.copy_from(box.url("NORTH-DISK", f"{fresh_path}/other"), web_source, adler32=None)
 
 
 def test_the_copy_door_is_closed_to_the_audience_of_people(box, source, fresh_path):

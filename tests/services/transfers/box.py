@@ -217,6 +217,7 @@ class Service:
             "vo": "escape",
             "client_id": "transfers",
             "client_secret": "not known to the test's issuer",
+            "private_sources": ["127.0.0.0/8"],
             "store_key": base64.urlsafe_b64encode(bytes(range(32))).decode(),
             **changes,
         }

@@ -1,4 +1,4 @@
-"""Tokens of the real issuer that end while their files wait: they are exchanged in time."""
+"""Tokens of the real issuer that end while their files wait, or are not for the copy door: they are exchanged."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from boathouse.testing.wait import wait_for
 from .box import Box, RealIssuer, Service
 from .equipment import DESTINATION, SOURCE, TRANSFERS
 
+DOOR = "127.0.1.19:1094"
+"""Where people reach the element whose copy door is the destination."""
+
 
 @pytest.fixture(scope="module")
 def service(box: Box) -> Iterator[Service]:
@@ -21,6 +24,7 @@ def service(box: Box) -> Iterator[Service]:
         issuer=box.real_issuer.url,
         client_id="transfers",
         client_secret="transfers'",
+        doors={DOOR: f"{DESTINATION}:{box.destination.port}"},
         limits={"token_margin_s": 3.0, "renew_s": 8.0, "pause_s": 1.0},
     ).start()
     yield made
@@ -73,3 +77,42 @@ def test_tokens_that_ended_before_they_came_fail_with_the_issuers_words(box: Box
     assert job["job_state"] == "FAILED"
     assert "DESTINATION [auth] the token for 127.0.1.12" in job["files"][0]["reason"]
     assert "invalid_grant" in job["files"][0]["reason"]
+
+
+def test_a_persons_token_is_exchanged_for_the_copy_door(box: Box, service: Service, place: str) -> None:
+    data = os.urandom(5000)
+    box.put(f"{place}/f", data)
+    renew_own_token(box, service)
+    persons = box.real_issuer.token("127.0.1.19", "storage.read:/lake storage.modify:/lake")
+    job = service.finished(service.submit(at_the_element(box, f"{place}/f", data, persons)))
+    assert job["job_state"] == "FINISHED", service.why(job["job_id"])
+    assert job["files"][0]["dest_surl"] == f"davs://{DOOR}{place}/f"
+    assert box.destination.holds(f"{place}/f") == data
+
+
+def test_the_exchanged_token_may_no_more_than_the_persons(box: Box, service: Service, place: str) -> None:
+    data = os.urandom(5000)
+    box.put(f"{place}/f", data)
+    renew_own_token(box, service)
+    persons = box.real_issuer.token("127.0.1.19", "storage.read:/lake storage.modify:/lake/elsewhere")
+    job = service.finished(service.submit(at_the_element(box, f"{place}/f", data, persons)))
+    assert job["job_state"] == "FAILED"
+    assert "[auth]" in job["files"][0]["reason"]
+    assert box.destination.holds(f"{place}/f") is None
+
+
+def test_a_token_that_cannot_be_exchanged_never_reaches_the_door(box: Box, service: Service, place: str) -> None:
+    data = os.urandom(5000)
+    box.put(f"{place}/f", data)
+    renew_own_token(box, service)
+    foreign = box.issuer.token("127.0.1.19", "storage.read:/lake storage.modify:/lake")
+    job = service.finished(service.submit(at_the_element(box, f"{place}/f", data, foreign)))
+    assert job["job_state"] == "FAILED"
+    assert "it is of another issuer" in job["files"][0]["reason"]
+    (file,) = service.why(job["job_id"])
+    assert file["attempts"][0]["steps"] == []
+
+
+def at_the_element(box: Box, path: str, data: bytes, token: str) -> dict[str, object]:
+    """A file whose destination is the door for people."""
+    return {**file(box, path, data), "destinations": [f"davs://{DOOR}{path}"], "destination_tokens": [token]}

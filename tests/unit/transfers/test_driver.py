@@ -11,7 +11,14 @@ from boathouse.plan.model import Layout, ProbeKind
 from boathouse.plan.service import Context, Programs
 from boathouse.services.transfers import Transfers
 
-FACILITY = Facility.model_validate({"name": "f", "vo": "escape", "sites": {"CNAF": {}}})
+FACILITY = Facility.model_validate(
+    {
+        "name": "f",
+        "vo": "escape",
+        "sites": {"CNAF": {"storage": {"CNAF-STORM": {"qos": "FAST"}}}},
+        "services": {"copy_from": ["10.0.0.0/8"]},
+    }
+)
 
 
 @pytest.fixture
@@ -28,8 +35,13 @@ def context() -> Context:
             xrootd_bin=binaries,
             xrootd_version="6.2.0",
         ),
-        ports={"transfers": 8446, "tokens": 8443},
-        addresses={"transfers": "127.0.0.2", "tokens": "127.0.0.1"},
+        ports={"transfers": 8446, "tokens": 8443, "CNAF-STORM.https": 1, "CNAF-STORM.copy.https": 2},
+        addresses={
+            "transfers": "127.0.0.2",
+            "tokens": "127.0.0.1",
+            "CNAF-STORM.https": "127.0.1.11",
+            "CNAF-STORM.copy.https": "127.1.1.11",
+        },
     )
 
 
@@ -51,6 +63,8 @@ def test_its_settings_are_what_the_service_wants(context: Context, tmp_path: Pat
     read = settings.load(written)
     assert (read.audience, read.vo, read.issuer) == ("127.0.0.2", "escape", context.issuer)
     assert read.database_url == "postgresql+psycopg://transfers:x@/transfers?host=/s/run/postgres"
+    assert read.doors == {"127.0.1.11:1": "127.1.1.11:2"}
+    assert [str(network) for network in read.private_sources] == ["10.0.0.0/8"]
     assert json.loads(config.text)["client_secret"] == "${secret:client-transfers}"
 
 

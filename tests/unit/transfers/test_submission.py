@@ -23,7 +23,7 @@ FILE = {
 
 
 def submitted(file: dict[str, Any] | None = None, **params: object) -> Submission:
-    return parse({"files": [{**FILE, **(file or {})}], "params": params}, files_per_job=10)
+    return parse({"files": [{**FILE, **(file or {})}], "params": params}, files_per_job=10, doors={"b:1": "door:2"})
 
 
 def test_a_job_as_rucio_sends_it() -> None:
@@ -41,6 +41,7 @@ def test_defaults_are_those_of_fts3() -> None:
     job = parse(
         {"files": [{"sources": ["davs://a/f"], "destinations": ["davs://b/f"], "destination_tokens": ["t"]}]},
         files_per_job=1,
+        doors={},
     )
     assert (job.overwrite, job.verify, job.priority, job.attempts, job.queue_s) == (False, False, 3, None, None)
     assert job.transfers[0].sources[0].token is None
@@ -91,3 +92,15 @@ def test_a_deterministic_id() -> None:
     for params in ({"id_generator": "deterministic"}, {"id_generator": "other"}):
         with pytest.raises(InputError):
             submitted(**params)
+
+
+def test_a_destination_with_a_door_is_copied_to_there_and_shown_as_it_was_named() -> None:
+    (transfer,) = submitted({"destinations": ["davs://b:1/lake/f"], "sources": ["davs://b:1/lake/other"]}).transfers
+    assert (transfer.destination.surl, transfer.destination.url) == ("davs://b:1/lake/f", "https://door:2/lake/f")
+    assert transfer.sources[0].url == "https://b:1/lake/other"
+
+
+def test_an_element_and_its_door_are_one_destination() -> None:
+    files = [{**FILE, "destinations": [f"davs://{host}/lake/f"]} for host in ("b:1", "door:2")]
+    with pytest.raises(InputError, match="same destination twice"):
+        parse({"files": files}, files_per_job=10, doors={"b:1": "door:2"})

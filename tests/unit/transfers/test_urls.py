@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boathouse.apps.transfers.urls import host_of, request_url, storage_element
+from boathouse.apps.transfers.urls import at_door, host_of, request_url, storage_element
 from boathouse.errors import InputError
 
 
@@ -46,6 +46,12 @@ def test_what_is_asked_of_the_server(given_: str, asked: str) -> None:
         "davs://h/a/../b",
         "davs://h/a/%2e%2e/b",
         "davs://h/./b",
+        "davs://h/a/%252e%252e/b",
+        "davs://h/a/%25252e%25252E/b",
+        "davs://h/a/%2e%2e%2fb",
+        "davs://h/a%2f..%2fb",
+        "davs://h/a%252f..%252fb",
+        "davs://h/a/%2500",
         "davs://h/a%0d%0aX",
         "davs://h/" + "x" * 3000,
     ],
@@ -70,3 +76,9 @@ def test_nothing_can_smuggle_in_a_header(text: str) -> None:
 def test_the_storage_element_of_a_url() -> None:
     assert host_of("https://h:1/lake/f") == "h:1"
     assert storage_element("davs://h:1/lake/f") == "davs://h:1"
+
+
+def test_copies_are_asked_of_the_door_of_an_element_that_has_one() -> None:
+    doors = {"h:1": "d:2"}
+    assert at_door("https://h:1/lake/a%2Fb?x=1", doors) == "https://d:2/lake/a%2Fb?x=1"
+    assert at_door("https://h:2/lake/f", doors) == "https://h:2/lake/f"

@@ -19,6 +19,7 @@ from boathouse.apps.transfers import database
 from boathouse.apps.transfers.auth import Gate, ScopeError
 from boathouse.apps.transfers.events import JOBS, Changes
 from boathouse.apps.transfers.metrics import Metrics
+from boathouse.apps.transfers.reach import Reach
 from boathouse.apps.transfers.routes import Api
 from boathouse.apps.transfers.seal import Seal
 from boathouse.apps.transfers.settings import Settings
@@ -47,7 +48,8 @@ def create(settings: Settings) -> ASGIApp:
             worker=worker,
             changes=changes,
             metrics=metrics,
-            limits=settings.limits,
+            reach=Reach(settings.doors, settings.private_sources),
+            settings=settings,
             base_id=base_id,
         )
         application.router.routes.extend(api.routes)

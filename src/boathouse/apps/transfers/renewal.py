@@ -1,6 +1,9 @@
-"""Tokens that would run out are exchanged at the issuer (RFC 8693) for the same audience and scope.
+"""Tokens are exchanged at the issuer (RFC 8693) when they would run out, or when they are not for a copy door yet.
 
-A token that has run out already cannot be exchanged; tokens of queued files are therefore exchanged in advance.
+A token that would run out is exchanged for one of the same audience and scope. A token that people submit for a
+storage element with a copy door is exchanged for one of the door's audience: people cannot have such tokens, since the
+door trusts the paths that it is asked for. A token that has run out already cannot be exchanged; tokens of queued files
+are therefore exchanged in advance.
 """
 
 from __future__ import annotations
@@ -8,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,6 +46,7 @@ class Renewal:
         store: Callable[[Token, str], Awaitable[Token]],
     ) -> None:
         self._settings = settings
+        self._doors = frozenset(settings.doors.values())
         self._current = current
         self._store = store
         self._locks: dict[int, asyncio.Lock] = {}
@@ -61,12 +65,16 @@ class Renewal:
         await self._session.close()
 
     async def usable(self, token: Token | None, side: Side, margin_s: float) -> Token | None:
-        """The token if it lives for ``margin_s`` more, else its successor.
+        """The token if it lives for ``margin_s`` more and its host takes it, else its successor.
 
         Raises:
-            CopyError: it ends too soon, and there is no successor; the issuer's words are in the cause.
+            CopyError: it cannot be used, and there is no successor; the issuer's words are in the cause.
         """
-        if token is None or token.expires_at is None or _lives(token, margin_s):
+        if token is None:
+            return None
+        if not self._fits(token):
+            return await self._renew(token, margin_s)
+        if token.expires_at is None or _lives(token, margin_s):
             return token
         try:
             return await self._renew(token, margin_s)
@@ -98,7 +106,12 @@ class Renewal:
         try:
             async with lock:
                 stored = await self._current(token)
-                if stored is not None and _lives(stored, margin_s) and stored.value != token.value:
+                if (
+                    stored is not None
+                    and stored.value != token.value
+                    and self._fits(stored)
+                    and _lives(stored, margin_s)
+                ):
                     return stored
                 value = await self._exchange(token)
                 log.info("token=%d job=%s host=%s exchanged", token.token_id, token.job_id, token.host)
@@ -107,17 +120,20 @@ class Renewal:
             if not lock.locked():
                 self._locks.pop(token.token_id, None)
 
+    def _fits(self, token: Token) -> bool:
+        """Whether its host takes it: a copy door wants a token of its own audience."""
+        return token.host not in self._doors or _address(token.host) in _audience(jwt.payload(token.value))
+
     async def _exchange(self, token: Token) -> str:
         claims = jwt.payload(token.value)
         if claims.get("iss") != self._settings.issuer:
             raise _refused(f"it is of another issuer, {claims.get('iss')!r}")
-        audience = claims.get("aud", "")
         form = {
             "grant_type": _GRANT,
             "subject_token": token.value,
             "subject_token_type": _ACCESS_TOKEN,
             "requested_token_type": _ACCESS_TOKEN,
-            "audience": " ".join(audience) if isinstance(audience, list) else str(audience),
+            "audience": _address(token.host) if token.host in self._doors else " ".join(_audience(claims)),
             "scope": _without_refresh(str(claims.get("scope", ""))),
         }
         try:
@@ -145,6 +161,16 @@ class Renewal:
 
 def _lives(token: Token, margin_s: float) -> bool:
     return token.expires_at is None or token.expires_at > datetime.now(UTC) + timedelta(seconds=margin_s)
+
+
+def _address(host: str) -> str:
+    """The audience of a server: its host without the port."""
+    return host.rpartition(":")[0] or host
+
+
+def _audience(claims: Mapping[str, Any]) -> list[str]:
+    audience = claims.get("aud", "")
+    return [str(each) for each in audience] if isinstance(audience, list) else [str(audience)]
 
 
 def _without_refresh(scope: str) -> str:

@@ -26,7 +26,8 @@ from boathouse.apps.transfers import submission, views
 from boathouse.apps.transfers.auth import Gate
 from boathouse.apps.transfers.events import Changes
 from boathouse.apps.transfers.metrics import CONTENT_TYPE, Metrics
-from boathouse.apps.transfers.settings import Limits
+from boathouse.apps.transfers.reach import Reach
+from boathouse.apps.transfers.settings import Settings
 from boathouse.apps.transfers.states import JOB_TERMINAL, JobState
 from boathouse.apps.transfers.store import Caller, Filter, Store
 from boathouse.apps.transfers.worker import Worker
@@ -51,7 +52,8 @@ class Api:
         worker: this process's worker.
         changes: who waits for jobs.
         metrics: this process's counters.
-        limits: the limits.
+        reach: where files may be copied from.
+        settings: limits, and the doors of storage elements.
         base_id: root of deterministic job ids.
     """
 
@@ -63,7 +65,8 @@ class Api:
         worker: Worker,
         changes: Changes,
         metrics: Metrics,
-        limits: Limits,
+        reach: Reach,
+        settings: Settings,
         base_id: uuid.UUID,
     ) -> None:
         self._gate = gate
@@ -71,7 +74,9 @@ class Api:
         self._worker = worker
         self._changes = changes
         self._metrics = metrics
-        self._limits = limits
+        self._reach = reach
+        self._doors = settings.doors
+        self._limits = settings.limits
         self._base_id = base_id
 
     @property
@@ -156,7 +161,8 @@ class Api:
         """Submit a job."""
         caller = await self._caller(request)
         body = await self._body(request)
-        parsed = submission.parse(body, files_per_job=self._limits.files_per_job)
+        parsed = submission.parse(body, files_per_job=self._limits.files_per_job, doors=self._doors)
+        await _thread(self._reach.check, {place.url for each in parsed.transfers for place in each.sources})
         return JSONResponse({"job_id": await _thread(self._store.submit, parsed, caller)})
 
     async def search(self, request: Request) -> Response:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError
 
 from boathouse.errors import InputError
 
@@ -101,6 +102,11 @@ class Settings(_Model):
     """Secret of that client."""
     store_key: Annotated[str, AfterValidator(_key)] = Field(repr=False)
     """Key under which tokens lie in the database: 32 bytes in URL-safe base64."""
+    doors: Mapping[str, str] = {}
+    """Copy door of a storage element, ``host:port``, by the ``host:port`` at which people reach it. Copies into the
+    element are asked of the door, with a token for the door's host, for which the client's token is exchanged."""
+    private_sources: tuple[IPvAnyNetwork, ...] = ()
+    """Networks of private addresses that may be copied from, besides the elements of ``doors``."""
     operators: tuple[str, ...] = ()
     """Subjects that may see and cancel everybody's jobs."""
     limits: Limits = Limits()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from boathouse.apps.transfers import checksums, urls
@@ -67,8 +67,13 @@ def _fault(what: str, got: object = None) -> InputError:
     return InputError(what, got=None if got is None else repr(got)[:200])
 
 
-def parse(body: object, *, files_per_job: int) -> Submission:
+def parse(body: object, *, files_per_job: int, doors: Mapping[str, str]) -> Submission:
     """A submission from the body's JSON.
+
+    Args:
+        body: what came.
+        files_per_job: most files.
+        doors: copy door by storage element, each ``host:port``.
 
     Raises:
         InputError: the body is not a submission that this service can carry out; the first fault is named.
@@ -85,7 +90,7 @@ def parse(body: object, *, files_per_job: int) -> Submission:
         raise _fault(f"too many files in one job: at most {files_per_job}", len(files))
     if params.get("multihop"):
         raise _fault("jobs of several hops are not supported: submit the hops one by one")
-    transfers = tuple(_transfer(entry, number) for number, entry in enumerate(files))
+    transfers = tuple(_transfer(entry, number, doors) for number, entry in enumerate(files))
     destinations = [each.destination.url for each in transfers]
     if len(set(destinations)) < len(destinations):
         raise _fault("the same destination twice in one job", max(destinations, key=destinations.count))
@@ -104,7 +109,7 @@ def parse(body: object, *, files_per_job: int) -> Submission:
     )
 
 
-def _transfer(entry: object, number: int) -> Transfer:
+def _transfer(entry: object, number: int, doors: Mapping[str, str]) -> Transfer:
     if not isinstance(entry, Mapping):
         raise _fault(f"files[{number}] must be an object")
     where = f"files[{number}]"
@@ -125,7 +130,7 @@ def _transfer(entry: object, number: int) -> Transfer:
     checksums.parse(checksum)
     return Transfer(
         sources=sources,
-        destination=destinations[0],
+        destination=replace(destinations[0], url=urls.at_door(destinations[0].url, doors)),
         checksum=checksum or None,
         size_bytes=size,
         metadata=entry.get("metadata"),

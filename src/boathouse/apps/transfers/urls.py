@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from boathouse.errors import InputError
@@ -47,14 +48,28 @@ def _one_spelling(path: str, text: str) -> str:
     Segments are compared as servers do, after decoding; a slash inside a segment stays encoded.
     """
     segments = [unquote(segment, errors="surrogateescape") for segment in path.split("/") if segment]
-    if not segments or not {".", ".."}.isdisjoint(segments) or any(_CONTROL.search(segment) for segment in segments):
+    plain = _decoded(path)
+    if not segments or not {".", ".."}.isdisjoint(plain.split("/")) or _CONTROL.search(plain):
         raise InputError("not the path of a file", expected="no dots and no control characters", got=text[:200])
     return "".join("/" + quote(segment, safe=_PATH_SAFE, errors="surrogateescape") for segment in segments)
+
+
+def _decoded(path: str) -> str:
+    """A path without escapes, however many times it was escaped: a server may decode more than once."""
+    while (plain := unquote(path, errors="surrogateescape")) != path:
+        path = plain
+    return path
 
 
 def host_of(url: str) -> str:
     """``host`` or ``host:port`` of a URL: the storage element that limits and pauses are kept for."""
     return urlsplit(url).netloc.lower()
+
+
+def at_door(url: str, doors: Mapping[str, str]) -> str:
+    """The URL at which copies into a storage element are asked for: its copy door's, if it has one."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=doors.get(parts.netloc, parts.netloc)))
 
 
 def storage_element(text: str) -> str:
