@@ -37,9 +37,8 @@ def endpoint(running: Box, rse: str) -> StorageEndpoint:
     return next(found for found in running.endpoints.storage if found.rse == rse)
 
 
-def curl_parallel(running: Box, requests: Sequence[Sequence[str]], *, at_once: int) -> None:
+def curl_parallel(running: Box, requests: Sequence[Sequence[str]], *, token: str, at_once: int) -> None:
     """Many requests by one curl with kept-alive connections, the token in its configuration file."""
-    token = running.login(USER).token()
     common = [
         f'header = "Authorization: Bearer {token}"',
         f'cacert = "{running.endpoints.ca_bundle}"',

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from bench.facility import SCOPE, USER, curl_parallel, endpoint, laptop, random_files
+from urllib.parse import urlsplit
+
+from bench.facility import SCOPE, USER, curl_parallel, laptop, random_files
 from bench.harness import Benchmark, Row, timed
+from boathouse.lake.lake import OPERATOR
 from boathouse.lake.names import Did
+from boathouse.lake.tokens import Issuer
+from boathouse.services.xrootd import copy_unit_name
 from boathouse.testing.box import Box
 
 _SOURCE, _DESTINATION = "CNAF-STORM", "DESY-DCACHE"
@@ -24,9 +29,9 @@ def _rule_s(running: Box, did: Did) -> float:
 
 def _bare_copies_s(running: Box, names: list[str]) -> float:
     """The third-party copies alone, as many at once as the transfer service runs on one link."""
-    token = running.login(USER).token()
-    source, destination = endpoint(running, _SOURCE), endpoint(running, _DESTINATION)
     lake = running.login(USER)
+    door = running.local.plan.unit(copy_unit_name(_DESTINATION)).url
+    token = _service_token(running, str(urlsplit(door).hostname))
     at = {found.did.name: found.pfns for found in lake.catalogue.replicas([Did(SCOPE, name) for name in names])}
     requests = []
     for name in names:
@@ -35,13 +40,19 @@ def _bare_copies_s(running: Box, names: list[str]) -> float:
             [
                 'request = "COPY"',
                 f'header = "Source: {path}"',
-                f'header = "TransferHeaderAuthorization: Bearer {token}"',
+                f'header = "TransferHeaderAuthorization: Bearer {lake.token()}"',
                 'header = "Credential: none"',
-                f'url = "{destination.https}/lake/{SCOPE}/bare/{name}"',
+                f'url = "{door}/lake/{SCOPE}/bare/{name}"',
             ]
         )
-    assert source.https
-    return timed(lambda: curl_parallel(running, requests, at_once=_COPIES_AT_ONCE))
+    return timed(lambda: curl_parallel(running, requests, token=token, at_once=_COPIES_AT_ONCE))
+
+
+def _service_token(running: Box, audience: str) -> str:
+    """A token that a copy door takes: people get none."""
+    issuer = Issuer(running.endpoints.issuer, running.login(USER).http)
+    secret = running.local.plan.layout.secret(f"client-{OPERATOR}")
+    return issuer.client(OPERATOR, secret, audiences=[audience])()
 
 
 def _measure(running: Box, count: int, target_s: float) -> Row:

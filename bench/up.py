@@ -63,7 +63,9 @@ def _plot_s(samples: Path) -> float:
 
 def _run() -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="boathouse-bench-", dir="/var/tmp") as samples:
-        subprocess.run([sys.executable, "-m", "boathouse.cli", "sample", "--out", samples], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "boathouse.cli", "sample", "--out", samples], check=True, capture_output=True
+        )
         up_s = median_of(_RUNS, _up_s)
         plot_s = median_of(_RUNS, lambda: _plot_s(Path(samples)))
     return [

@@ -73,8 +73,10 @@ def job(running: Box, user: str, source: str, destination: str) -> tuple[int, st
     token = lake.token()
     url = f"{running.endpoints.transfers}/jobs"
     file = {
-        "sources": [source], "source_tokens": [token],
-        "destinations": [destination], "destination_tokens": [token],
+        "sources": [source],
+        "source_tokens": [token],
+        "destinations": [destination],
+        "destination_tokens": [token],
     }
     headers = {"Authorization": f"Bearer {token}"}
     body = json.dumps({"files": [file], "params": {"retry": -1}}).encode()
