@@ -9,7 +9,7 @@ from typing import Any
 from rucio.core.request import TransferStatsManager
 from rucio.core.topology import Topology
 from rucio.daemons.conveyor import finisher, poller, submitter
-from rucio.db.sqla.constants import RequestType
+from rucio.db.sqla.constants import RequestState, RequestType
 
 from boathouse_rucio_site import polling, timers
 from boathouse_rucio_site.backoff import Backoff
@@ -26,6 +26,18 @@ MAX_SOURCES = 4
 TIMEOUT_S = 60.0
 POLL_S = (0.1, 1.0)
 """Shortest and longest time between two polls; shortest while transfers are young or have just changed."""
+LOCKED_S = 0.5
+"""Requests that are there, but were locked by somebody, are looked for again after so long."""
+ENDED = (
+    RequestState.DONE,
+    RequestState.FAILED,
+    RequestState.LOST,
+    RequestState.SUBMISSION_FAILED,
+    RequestState.NO_SOURCES,
+    RequestState.ONLY_TAPE_SOURCES,
+    RequestState.MISMATCH_SCHEME,
+)
+"""What the finisher waits for."""
 RETRY_S = 3.0
 """What could not be submitted (no token, no transfer service) is tried again after so long."""
 TOPOLOGY_S = 300.0
@@ -84,6 +96,8 @@ class Submitter:
             heartbeat_handler=heartbeat,
         )
         due, wait = self._backoff.split(requests)
+        if not requests and timers.requests_in(RequestState.QUEUED):
+            return RETRY_S
         if not due:
             return wait
         submitter._handle_requests(  # noqa: SLF001 - listed in patches.USES
@@ -125,7 +139,7 @@ class Poller:
         )
         if not requests:
             self._known = set()
-            return None
+            return LOCKED_S if timers.requests_in(RequestState.SUBMITTED) else None
         present = {request["request_id"] for request in requests}
         # New requests, or some gone since the last poll: more may follow soon.
         self._delay_s = POLL_S[0] if present != self._known else min(1.3 * self._delay_s, POLL_S[1])
@@ -153,8 +167,10 @@ class Finisher:
         )
         if not requests:
             self._left = set()
+            if timers.requests_in(*ENDED):
+                return LOCKED_S
             # A submission that was cut short is taken up after a minute.
-            return 10.0 if timers.submitting_requests() else None
+            return 10.0 if timers.requests_in(RequestState.SUBMITTING) else None
         finisher._handle_requests(  # noqa: SLF001 - listed in patches.USES
             (requests, topology), bulk=FINISH_GROUP, suspicious_patterns=[], retry_protocol_mismatches=False
         )

@@ -66,6 +66,9 @@ def updated_dids() -> bool:
     return _exists(select(models.UpdatedDID.id))
 
 
-def submitting_requests() -> bool:
-    """Whether a request is, or was when the daemons died, being submitted."""
-    return _exists(select(models.Request.id).where(models.Request.state == RequestState.SUBMITTING))
+def requests_in(*states: RequestState) -> bool:
+    """Whether a request is in one of these states, locked or not.
+
+    Rucio passes over rows that somebody holds a lock on, and then looks as if there were nothing to do.
+    """
+    return _exists(select(models.Request.id).where(models.Request.state.in_(states)))

@@ -192,7 +192,10 @@ class TransferServer:
             file["state"] = self.outcome
 
     def status(self, job_id: str) -> dict[str, Any]:
-        job = self.jobs[job_id]
+        job = self.jobs.get(job_id)
+        if job is None:
+            message = f'No job with the id "{job_id}" has been found'
+            return {"job_id": job_id, "http_status": "404 Not Found", "http_message": message}
         files = [
             {
                 "file_state": file["state"],
@@ -240,6 +243,8 @@ class TransferServer:
                 elif self.command == "GET" and path.startswith("/jobs/"):
                     reports = [service.status(job_id) for job_id in path.rpartition("/")[2].split(",")]
                     answer = reports if len(reports) > 1 else reports[0]
+                    unknown = [report for report in reports if report["http_status"] != "200 Ok"]
+                    status = (207 if len(reports) > 1 else 404) if unknown else 200
                 data = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))

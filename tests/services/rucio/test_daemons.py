@@ -180,6 +180,24 @@ def test_a_stuck_rule_is_repaired_when_boosted(daemons):
     daemons.wait_ok(rule, timeout_s=30)
 
 
+def test_requests_that_somebody_locked_are_looked_for_again(daemons):
+    """Rucio passes over locked rows; with nothing left to do, the daemons would sleep until something else happens."""
+    daemons.box.transfers.held = True
+    rule = daemons.rule(daemons.dataset(1))
+    wait_for("it is submitted", lambda: [state for state, _ in daemons.requests()] == ["S"])
+
+    def rounds() -> int:
+        return daemons.report()["daemons"]["conveyor-poller"]["cycles"]
+
+    with daemons.box.database as connection, connection.transaction():
+        connection.execute("SELECT id FROM requests FOR UPDATE")
+        daemons.box.transfers.release(1)
+        before = rounds()
+        wait_for("the poller goes on looking", lambda: rounds() > before + 2, timeout_s=20)
+        assert daemons.state(rule)[0] == "R"
+    daemons.wait_ok(rule, timeout_s=15)
+
+
 def test_a_submission_that_was_cut_short_is_taken_up(daemons):
     daemons.box.transfers.held = True
     rule = daemons.rule(daemons.dataset(1))
