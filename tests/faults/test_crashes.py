@@ -19,7 +19,7 @@ from boathouse.testing.wait import wait_for
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-# The source and the destination of the copies stand for all storage elements.
+# The source and the destination of the copies, and their copy doors, stand for all storage elements.
 UNITS = (
     "postgres",
     "tokens",
@@ -29,6 +29,8 @@ UNITS = (
     "rucio-daemons",
     "se-cnaf-storm",
     "se-desy-dcache",
+    "copy-cnaf-storm",
+    "copy-desy-dcache",
     "cache-cnaf-xcache",
 )
 FILES, FILE_BYTES = 40, 300_000
