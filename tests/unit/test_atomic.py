@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,19 @@ def test_a_file_is_replaced_with_its_mode_and_owner(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert owned == [b"new"]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+@pytest.mark.parametrize("mask", [0, 0o077])
+def test_the_mode_is_that_asked_for_whatever_the_umask(tmp_path: Path, mask: int, mode: int) -> None:
+    target = tmp_path / "token"
+    before = os.umask(mask)
+    try:
+        atomic.write(target, b"new", mode=mode)
+    finally:
+        os.umask(before)
+    assert (target.read_text(), stat.S_IMODE(target.stat().st_mode)) == ("new", mode)
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Self
 
+from boathouse import atomic
 from boathouse.errors import BoathouseError
 
 log = logging.getLogger(__name__)
@@ -68,11 +68,7 @@ class TokenFile:
         token = self._supplier()
         if token == self._current:
             return
-        new = self.path.with_name(".new")
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-            stream.write(token)
-        new.replace(self.path)
+        atomic.write(self.path, token.encode("ascii"))
         self._current = token
 
     def _keep(self) -> None:

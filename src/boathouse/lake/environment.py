@@ -14,7 +14,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from boathouse.lake.session import Session, write_private
+from boathouse import atomic
+from boathouse.lake.session import Session
 from boathouse.plan.model import Endpoints
 
 
@@ -46,7 +47,7 @@ def write_rucio_config(endpoints: Endpoints, session: Session, account: str) -> 
     """Write ``rucio.cfg`` into the session; returns its ``RUCIO_HOME``."""
     home = session.directory / "rucio"
     (home / "etc").mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_private(home / "etc" / "rucio.cfg", rucio_config(endpoints, session, account))
+    atomic.write(home / "etc" / "rucio.cfg", rucio_config(endpoints, session, account).encode())
     return home
 
 

@@ -30,6 +30,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from boathouse import atomic
 from boathouse.errors import AuthError, BoathouseError, ServiceError
 from boathouse.lake.http import Http
 from boathouse.lake.tokens import Issuer, Tokens, audiences
@@ -151,7 +152,7 @@ class Session:
         self.stop_agent()
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.directory.chmod(0o700)
-        write_private(self.directory / "session.json", json.dumps(asdict(self.record), indent=2))
+        atomic.write(self.directory / "session.json", json.dumps(asdict(self.record), indent=2).encode())
         with self._locked():
             self._keep(tokens)
         self.start_agent()
@@ -214,7 +215,7 @@ class Session:
                     remedy="boathouse token --json, to see what you may ask for",
                 ) from error
             if tokens.refresh is not None:
-                write_private(self.directory / "refresh_token", tokens.refresh)
+                atomic.write(self.directory / "refresh_token", tokens.refresh.encode())
             return tokens
 
     def end(self) -> bool:
@@ -241,10 +242,10 @@ class Session:
 
     def _keep(self, tokens: Tokens) -> Access:
         if tokens.refresh is not None:
-            write_private(self.directory / "refresh_token", tokens.refresh)
+            atomic.write(self.directory / "refresh_token", tokens.refresh.encode())
         access = Access(expires_at=tokens.expires_at, issued_at=time.time(), scope=tokens.scope)
-        write_private(self.token_file, tokens.access)
-        write_private(self.directory / "access.json", json.dumps(asdict(access)))
+        atomic.write(self.token_file, tokens.access.encode())
+        atomic.write(self.directory / "access.json", json.dumps(asdict(access)).encode())
         return access
 
     @contextmanager
@@ -344,14 +345,3 @@ def _home() -> Path:
     """Where the sessions of this user lie."""
     base = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     return base / "boathouse" / "sessions"
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace a file atomically, readable by its owner only."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    new.replace(path)

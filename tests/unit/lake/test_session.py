@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 import subprocess
 import threading
 import time
@@ -11,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from boathouse import atomic
 from boathouse.errors import AuthError
 from boathouse.lake.agent import due_at, keep_fresh
 from boathouse.lake.environment import exports, rucio_config, variables
-from boathouse.lake.session import Session, default_directory, end_sessions_of, sessions_of, write_private
+from boathouse.lake.session import Session, default_directory, end_sessions_of, sessions_of
 from boathouse.lake.tokens import Tokens
 from boathouse.plan.model import Endpoints
 
@@ -36,19 +35,6 @@ def test_two_facilities_of_one_name_have_two_sessions(monkeypatch: pytest.Monkey
     assert default_directory(ENDPOINTS).parent == tmp_path / "boathouse" / "sessions"
     monkeypatch.setenv("BOATHOUSE_SESSION", "/elsewhere")
     assert default_directory(ENDPOINTS) == Path("/elsewhere")
-
-
-def test_a_private_file_is_never_readable_by_others_nor_half_written(tmp_path: Path) -> None:
-    target = tmp_path / "token"
-    target.write_text("old")
-    target.chmod(0o644)
-    before = os.umask(0)
-    try:
-        write_private(target, "new")
-    finally:
-        os.umask(before)
-    assert (target.read_text(), stat.S_IMODE(target.stat().st_mode)) == ("new", 0o600)
-    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_nobody_logged_in_is_said_with_the_remedy(tmp_path: Path) -> None:
@@ -94,7 +80,7 @@ def begun(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Session:
 def written(state: Path) -> Session:
     session = Session(replace(ENDPOINTS, issuer=f"https://localhost:1/{state.name}"), state=state)
     session.directory.mkdir(parents=True)
-    write_private(session.directory / "session.json", json.dumps(asdict(session.record)))
+    atomic.write(session.directory / "session.json", json.dumps(asdict(session.record)).encode())
     session._keep(Tokens("access", time.time() + 3600, "openid", "refresh"))
     return session
 
