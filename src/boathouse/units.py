@@ -1,4 +1,4 @@
-"""Bytes, durations and adler32: the only parser and formatter of each."""
+"""Bytes and durations: the only parser and formatter of each."""
 
 from __future__ import annotations
 
@@ -64,18 +64,3 @@ def format_seconds(duration_s: float) -> str:
         return f"{minutes} min {seconds} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
-
-
-def normalise_adler32(text: str) -> str:
-    """An adler32 as the catalogue keeps it: eight lower-case hex digits, leading zeros kept.
-
-    Storage families differ in whether they drop leading zeros (rucio/rucio#4127): compare only what
-    went through here.
-
-    Raises:
-        InputError: the text is not a 32-bit hexadecimal number.
-    """
-    digits = text.strip().lower().removeprefix("0x")
-    if not re.fullmatch(r"[0-9a-f]{1,8}", digits):
-        raise InputError("not an adler32 checksum", expected="1 to 8 hexadecimal digits", got=repr(text))
-    return digits.zfill(8)

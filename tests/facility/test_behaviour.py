@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from boathouse.checksums import Adler32
 from boathouse.errors import BoathouseError, ChecksumError, ConflictError, InputError
 from boathouse.lake.catalogue import Registration
 from boathouse.lake.http import Http
@@ -46,10 +47,6 @@ def url_of(lake: Lake, file: Path) -> str:
     return f"{lake.catalogue.rse(RSE).base('write')}/{hash_path(Did('cms', file.name))}"
 
 
-def adler32(body: bytes) -> str:
-    return f"{zlib.adler32(body):08x}"
-
-
 def test_an_old_torso_is_written_again(lake_box: Box, lake: Lake, file: Path) -> None:
     # case import-3
     url = url_of(lake, file)
@@ -77,7 +74,9 @@ def test_a_young_stranger_is_waited_for_and_wins_when_it_registers(lake: Lake, f
     thread = threading.Thread(target=upload)
     thread.start()
     try:
-        lake.catalogue.register(RSE, [Registration(Did("cms", file.name), len(body), adler32(body))], dataset=None)
+        lake.catalogue.register(
+            RSE, [Registration(Did("cms", file.name), len(body), Adler32(body).hexdigest())], dataset=None
+        )
     finally:
         thread.join(timeout=90)
     assert [type(error) for error in caught] == [ConflictError]
@@ -87,7 +86,7 @@ def test_a_young_stranger_is_waited_for_and_wins_when_it_registers(lake: Lake, f
 def test_a_replica_that_was_never_finished_is_finished(lake: Lake, file: Path) -> None:
     # case import-7
     body = file.read_bytes()
-    entry = {"scope": "cms", "name": file.name, "bytes": len(body), "adler32": adler32(body), "state": "C"}
+    entry = {"scope": "cms", "name": file.name, "bytes": len(body), "adler32": Adler32(body).hexdigest(), "state": "C"}
     lake.catalogue.rest.call("POST", "/replicas", {"rse": RSE, "files": [entry]})
     (result,) = lake.put([file], scope="cms", rse_expression=RSE)
     assert result.outcome == "uploaded"

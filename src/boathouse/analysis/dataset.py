@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from boathouse.checksums import Adler32
 from boathouse.errors import InputError, NotFoundError
 from boathouse.lake.names import Did
 from boathouse.lake.rootfile import check
-
-_BLOCK_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -99,13 +97,5 @@ def from_paths(paths: Sequence[Path]) -> Dataset:
     files = []
     for path in sorted(paths):
         summary = check(path)
-        files.append(InputFile(str(path), summary.size_bytes, _adler32(path), (str(path.resolve()),)))
+        files.append(InputFile(str(path), summary.size_bytes, Adler32.of(path).hexdigest(), (str(path.resolve()),)))
     return Dataset("local files", tuple(files))
-
-
-def _adler32(path: Path) -> str:
-    value = 1
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK_BYTES):
-            value = zlib.adler32(block, value)
-    return f"{value:08x}"

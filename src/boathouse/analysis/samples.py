@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import os
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import numpy as np
 
 from boathouse.analysis.collisions import MUON_MASS_GEV, Uniforms, muons, shorten
 from boathouse.analysis.rootwrite import Batch, Branch, Jagged, add_tree, recreate
+from boathouse.checksums import Adler32
 from boathouse.compute.interrupts import deaf_children
 from boathouse.errors import InputError
 
@@ -193,7 +193,7 @@ def _describe(content: Path, path: Path, events: int) -> SampleFile:
         path=path,
         events=events,
         size_bytes=len(data),
-        adler32=f"{zlib.adler32(data):08x}",
+        adler32=Adler32(data).hexdigest(),
         sha256=hashlib.sha256(data).hexdigest(),
     )
 

@@ -8,7 +8,6 @@ not know, and replicas that are being copied or deleted, are in flight and left 
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -16,10 +15,11 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from boathouse.checksums import Adler32
 from boathouse.errors import NotFoundError, StorageError
 from boathouse.lake.catalogue import Catalogue, Replicas, Rse
 from boathouse.lake.lake import Lake
-from boathouse.lake.names import Did, adler32_hex
+from boathouse.lake.names import Did
 from boathouse.lake.progress import Progress, silent
 from boathouse.lake.storage import Entry, Storage, join
 
@@ -287,16 +287,16 @@ def _sum_all(
     ]
 
     def read(path: str) -> str | None:
-        value = 1
+        checksum = Adler32()
         try:
             for block in audit_.lake.storage.get(audit_.url(path)):
-                value = zlib.adler32(block, value)
+                checksum.update(block)
                 progress(size_bytes=len(block))
         except NotFoundError:
             # Deleted since it was listed; the comparison before this has told of those that should be there.
             return None
         progress(files=1)
-        return adler32_hex(value)
+        return checksum.hexdigest()
 
     with ThreadPoolExecutor(4, thread_name_prefix="sum") as threads:
         for path, got in zip(paths, threads.map(read, paths), strict=True):

@@ -9,10 +9,10 @@ from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from boathouse.checksums import normalise_adler32
 from boathouse.errors import ConflictError, NotFoundError
 from boathouse.lake.names import Did
 from boathouse.lake.rest import Json, Rest, did_path
-from boathouse.units import normalise_adler32
 
 T = TypeVar("T")
 

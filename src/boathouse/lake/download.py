@@ -7,17 +7,17 @@ the file appears under its name only once its adler32 is right.
 from __future__ import annotations
 
 import os
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from boathouse.checksums import Adler32
 from boathouse.errors import BoathouseError, ChecksumError, InputError, NotFoundError, PartialError, StorageError
 from boathouse.lake.access import LakeFile
-from boathouse.lake.names import Did, adler32_hex
+from boathouse.lake.names import Did
 from boathouse.lake.progress import Progress, silent
-from boathouse.lake.storage import READ_BYTES, Storage
+from boathouse.lake.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def download(
 
 def _fetch(storage: Storage, file: LakeFile, path: Path, progress: Progress) -> DownloadResult:
     if path.exists():
-        if path.stat().st_size == file.size_bytes and adler32_hex(_sum(path)) == file.adler32:
+        if path.stat().st_size == file.size_bytes and Adler32.of(path).hexdigest() == file.adler32:
             progress(size_bytes=file.size_bytes, files=1)
             return DownloadResult(file.did, path, file.size_bytes, file.adler32, url="")
         raise InputError("another file is in the way", where=str(path), remedy="remove it, or choose another directory")
@@ -119,19 +119,19 @@ def _fetch_into(part: Path, storage: Storage, file: LakeFile, path: Path, progre
 
 
 def _complete(storage: Storage, url: str, file: LakeFile, part: Path, progress: Progress) -> None:
-    value, start = 1, 0
+    start = 0
     if part.exists():
         start = part.stat().st_size
         if start > file.size_bytes:
             part.unlink()
             start = 0
-        value = _sum(part) if start else 1
+    checksum = Adler32.of(part) if start else Adler32()
     progress(size_bytes=start)
     with part.open("ab") as stream:
         if start < file.size_bytes:
             for block in storage.get(url, start=start):
                 stream.write(block)
-                value = zlib.adler32(block, value)
+                checksum.update(block)
                 progress(size_bytes=len(block))
         stream.flush()
         os.fsync(stream.fileno())
@@ -140,20 +140,12 @@ def _complete(storage: Storage, url: str, file: LakeFile, part: Path, progress: 
         raise StorageError(
             "the replica ended early", expected=f"{file.size_bytes} bytes", got=str(got_bytes), where=url
         )
-    if got_bytes != file.size_bytes or adler32_hex(value) != file.adler32:
+    if got_bytes != file.size_bytes or checksum.hexdigest() != file.adler32:
         progress(size_bytes=-got_bytes)
         raise ChecksumError(
             "the bytes of this replica are not those of the catalogue",
             expected=f"{file.size_bytes} bytes, adler32 {file.adler32}",
-            got=f"{got_bytes} bytes, adler32 {adler32_hex(value)}",
+            got=f"{got_bytes} bytes, adler32 {checksum.hexdigest()}",
             where=url,
             remedy="boathouse audit --checksums",
         )
-
-
-def _sum(path: Path) -> int:
-    value = 1
-    with path.open("rb") as stream:
-        while block := stream.read(READ_BYTES):
-            value = zlib.adler32(block, value)
-    return value

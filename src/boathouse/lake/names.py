@@ -69,8 +69,3 @@ def hash_path(did: Did) -> str:
     digest = hashlib.md5(str(did).encode(), usedforsecurity=False).hexdigest()
     scope = did.scope.replace(".", "/") if did.scope.startswith(("user", "group")) else did.scope
     return f"{scope}/{digest[0:2]}/{digest[2:4]}/{did.name}"
-
-
-def adler32_hex(value: int) -> str:
-    """An adler32 as the catalogue keeps it: eight hexadecimal digits, leading zeros kept."""
-    return f"{value & 0xFFFFFFFF:08x}"

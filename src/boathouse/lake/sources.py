@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -17,12 +16,11 @@ from urllib.parse import unquote, urlsplit
 
 import urllib3
 
+from boathouse.checksums import Adler32, normalise_adler32
 from boathouse.errors import BoathouseError, HostError, InputError, StorageError
 from boathouse.lake.http import BRIEF, PATIENT, Http
-from boathouse.lake.names import adler32_hex
 from boathouse.lake.rootfile import HEADER_BYTES, check_header
-from boathouse.lake.storage import READ_BYTES, Readable, digest_adler32
-from boathouse.units import normalise_adler32
+from boathouse.lake.storage import Readable, digest_adler32
 
 
 @dataclass(frozen=True)
@@ -76,11 +74,10 @@ class Source(ABC):
 
     def checksum(self) -> str:
         """The adler32 of its bytes, read now."""
-        value = 1
+        checksum = Adler32()
         with self.open() as stream:
-            while block := stream.read(READ_BYTES):
-                value = zlib.adler32(block, value)
-        return adler32_hex(value)
+            checksum.update_from(stream.read)
+        return checksum.hexdigest()
 
 
 @dataclass(frozen=True)

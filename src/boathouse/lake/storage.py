@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import urllib3
 
+from boathouse.checksums import normalise_adler32
 from boathouse.errors import (
     AuthError,
     BoathouseError,
@@ -26,7 +27,6 @@ from boathouse.errors import (
     StorageError,
 )
 from boathouse.lake.http import BRIEF, ONCE, Http
-from boathouse.units import normalise_adler32
 
 READ_BYTES = 1 << 20
 """Bytes handled at a time."""

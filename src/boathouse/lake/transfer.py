@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from boathouse.checksums import Adler32
 from boathouse.errors import (
     BoathouseError,
     ChecksumError,
@@ -19,7 +19,7 @@ from boathouse.errors import (
 )
 from boathouse.lake.catalogue import Catalogue, DidInfo, Replicas
 from boathouse.lake.copies import Copies
-from boathouse.lake.names import Did, adler32_hex
+from boathouse.lake.names import Did
 from boathouse.lake.placement import Placement, Target
 from boathouse.lake.progress import Progress
 from boathouse.lake.sources import Source
@@ -64,18 +64,18 @@ class Landing:
 
 
 class _Counting:
-    """A body that computes the adler32 of what passes through."""
+    """A body that counts and sums what passes through."""
 
     def __init__(self, stream: Readable, progress: Progress, stop: threading.Event) -> None:
         self._stream, self._progress, self._stop = stream, progress, stop
-        self.adler32 = 1
+        self.checksum = Adler32()
         self.size_bytes = 0
 
     def read(self, count: int = -1, /) -> bytes:
         if self._stop.is_set():
             raise StorageError("stopped")
         block = self._stream.read(count if count >= 0 else READ_BYTES)
-        self.adler32 = zlib.adler32(block, self.adler32)
+        self.checksum.update(block)
         self.size_bytes += len(block)
         self._progress(size_bytes=len(block))
         return block
@@ -228,7 +228,7 @@ class Mover:
             while block := stream.read(READ_BYTES):
                 blocks.append(block)
         body = b"".join(blocks)
-        adler32 = adler32_hex(zlib.adler32(body))
+        adler32 = Adler32(body).hexdigest()
         _whole(source, len(body))
         _as_announced(source, adler32)
         # First it is sent at once. An element that refuses, because a file is there, may break the connection before
@@ -260,7 +260,7 @@ class Mover:
             body = _Counting(stream, self._progress, self._stop)
             self._storage.put(url, body, source.size_bytes, overwrite=occupied)
         _whole(source, body.size_bytes)
-        adler32 = adler32_hex(body.adler32)
+        adler32 = body.checksum.hexdigest()
         try:
             _as_announced(source, adler32)
         except ChecksumError:

@@ -15,7 +15,6 @@ import json
 import platform
 import socket
 import subprocess
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from boathouse.analysis.run import Histograms
+from boathouse.checksums import Adler32
 from boathouse.errors import InputError
 
 FORMAT = 1
@@ -210,6 +210,6 @@ def _describe(path: Path) -> dict[str, Any]:
     data = path.read_bytes()
     return {
         "size_bytes": len(data),
-        "adler32": f"{zlib.adler32(data):08x}",
+        "adler32": Adler32(data).hexdigest(),
         "sha256": hashlib.sha256(data).hexdigest(),
     }

@@ -17,11 +17,12 @@ from typing import Any
 import psycopg
 import urllib3
 
+from boathouse.checksums import Adler32
 from boathouse.plan.service import Programs
 from boathouse.run.local.account import service_account
 from boathouse.testing.wait import wait_for
 
-from .equipment import DESTINATION, SOURCE, TRANSFERS, Issuer, Pki, Process, Reply, adler32, free_port
+from .equipment import DESTINATION, SOURCE, TRANSFERS, Issuer, Pki, Process, Reply, free_port
 
 
 class RealIssuer:
@@ -436,7 +437,7 @@ class Box:
             "destination_tokens": [destination_token or write],
             "metadata": {"request_id": lake_path},
             "filesize": len(data),
-            "checksum": f"ADLER32:{adler32(data)}",
+            "checksum": f"ADLER32:{Adler32(data).hexdigest()}",
             "activity": "User Subscriptions",
             "selection_strategy": "orderly",
             **more,

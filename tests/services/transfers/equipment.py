@@ -13,7 +13,6 @@ import subprocess
 import threading
 import time
 import uuid
-import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -44,10 +43,6 @@ def free_port(address: str) -> int:
             return port
     msg = "no free port between 20500 and 20999"
     raise AssertionError(msg)
-
-
-def adler32(data: bytes) -> str:
-    return f"{zlib.adler32(data):08x}"
 
 
 class Pki:

@@ -9,10 +9,11 @@ from datetime import datetime
 
 import pytest
 
+from boathouse.checksums import Adler32
 from boathouse.testing.wait import wait_for
 
 from .box import Box, Service
-from .equipment import DESTINATION, SOURCE, Gated, Pki, adler32
+from .equipment import DESTINATION, SOURCE, Gated, Pki
 
 
 def only(job: dict[str, list[dict[str, object]]]) -> dict[str, object]:
@@ -24,7 +25,7 @@ def with_adler_zeros(digits: str) -> bytes:
     """Bytes whose adler32 begins with ``digits``."""
     for number in range(10_000_000):
         data = f"{digits} {number} ".encode() * 100
-        if adler32(data).startswith(digits):
+        if Adler32(data).hexdigest().startswith(digits):
             return data
     raise AssertionError(digits)
 
@@ -139,7 +140,7 @@ def test_another_file_is_replaced_only_if_that_is_allowed(box: Box, shared: Serv
         "dst_file": {
             "file_size": 5000,
             "checksum_type": "ADLER32",
-            "checksum_value": adler32(other),
+            "checksum_value": Adler32(other).hexdigest(),
             "file_on_disk": True,
             "file_on_tape": False,
         },

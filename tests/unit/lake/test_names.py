@@ -1,15 +1,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from boathouse.errors import InputError
-from boathouse.lake.names import Did, adler32_hex, hash_path
-from boathouse.units import normalise_adler32
+from boathouse.lake.names import Did, hash_path
 
 names = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9.\-_]{0,80}", fullmatch=True)
 scopes = st.from_regex(r"[a-zA-Z_\-.0-9]{1,25}", fullmatch=True)
@@ -39,15 +37,3 @@ def test_a7_the_layout_of_algorithm_hash(scope: str, name: str) -> None:
     directory = path.removesuffix(f"/{digest[0:2]}/{digest[2:4]}/{name}")
     assert directory.replace("/", ".") == scope
     assert ("/" in directory) == (scope.startswith(("user", "group")) and "." in scope)
-
-
-def test_a22_leading_zeros_stay() -> None:
-    assert adler32_hex(1) == "00000001"
-    assert adler32_hex(0x09600001) == "09600001"
-    assert normalise_adler32("9600001") == "09600001"
-
-
-@given(st.integers(min_value=0, max_value=0xFFFFFFFF))
-def test_a22_a_checksum_is_eight_digits_whoever_wrote_it(value: int) -> None:
-    assert re.fullmatch(r"[0-9a-f]{8}", adler32_hex(value))
-    assert normalise_adler32(f"{value:x}") == adler32_hex(value)
