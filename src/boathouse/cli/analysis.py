@@ -12,8 +12,8 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from boathouse.cli.common import Json, State, emit, err, out, state_dir
-from boathouse.cli.phases import Phases, count
+from boathouse.cli.common import Json, State, count, emit, err, out, state_dir
+from boathouse.cli.phases import Phases
 from boathouse.errors import InputError
 from boathouse.lake.lake import Lake
 from boathouse.lake.names import Did

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from boathouse.cli.common import Json, State, emit, err, out, state_dir
-from boathouse.cli.lakes import bar, columns, endpoints_of, some
+from boathouse.cli.common import Json, State, count, emit, err, out, state_dir
+from boathouse.cli.lakes import bar, columns, endpoints_of
 from boathouse.errors import PartialError
 from boathouse.lake.audit import Report, audit, repair
 from boathouse.lake.lake import OPERATOR, Lake
@@ -62,12 +62,12 @@ def _print(report: Report) -> None:
                 for finding in report.findings
             ),
         )
-    verdict = "agree" if report.clean else f"disagree about {some(len(report.findings), 'file')}"
-    summed = f", {report.summed} of them read and summed" if report.summed else ""
-    flight = f"; {report.in_flight} in flight" if report.in_flight else ""
+    verdict = "agree" if report.clean else f"disagree about {count(len(report.findings), 'file')}"
+    summed = f", {report.summed:,} of them read and summed" if report.summed else ""
+    flight = f"; {report.in_flight:,} in flight" if report.in_flight else ""
     out.print(
-        f"Catalogue and storage {verdict}: {some(report.catalogued, 'replica')} catalogued, "
-        f"{some(report.stored, 'file')} stored{summed}{flight}, at {some(len(report.rses), 'RSE')}.",
+        f"Catalogue and storage {verdict}: {count(report.catalogued, 'replica')} catalogued, "
+        f"{count(report.stored, 'file')} stored{summed}{flight}, at {count(len(report.rses), 'RSE')}.",
         style="green" if report.clean else "red",
     )
 

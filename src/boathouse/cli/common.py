@@ -50,6 +50,11 @@ def emit(document: Any) -> None:
     typer.echo(json.dumps(document, indent=2, default=str))
 
 
+def count(number: int, noun: str) -> str:
+    """A number with its noun: ``1 file``, ``2,000 events``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def hint(text: str, state: Path | None = None) -> str:
     """A text with its commands as this user must type them.
 

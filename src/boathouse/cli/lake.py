@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from boathouse.cli.common import Json, State, emit, err, out
-from boathouse.cli.lakes import bar, columns, open_lake, rse_expression, some
+from boathouse.cli.common import Json, State, count, emit, err, out
+from boathouse.cli.lakes import bar, columns, open_lake, rse_expression
 from boathouse.errors import BoathouseError, InputError, PartialError
 from boathouse.lake.access import absolute
 from boathouse.lake.catalogue import DidInfo
@@ -137,10 +137,10 @@ def _summary(results: Sequence[UploadResult], dataset: Did | None) -> str:
     counts = Counter(result.outcome for result in results)
     size_bytes = sum(result.size_bytes for result in results if result.outcome == "uploaded")
     places = ", ".join(sorted({result.rse for result in results if result.outcome != "present"}))
-    text = f"{some(counts['uploaded'], 'file')} uploaded ({format_bytes(size_bytes)})"
+    text = f"{count(counts['uploaded'], 'file')} uploaded ({format_bytes(size_bytes)})"
     if counts["found"]:
-        text += f", {counts['found']} found on storage from an earlier try"
-    text += f", {counts['present']} there already"
+        text += f", {counts['found']:,} found on storage from an earlier try"
+    text += f", {counts['present']:,} there already"
     return text + (f"; at {places}" if places else "") + (f"; in {dataset}" if dataset else "")
 
 
@@ -177,7 +177,7 @@ def get(
     fetched = [result for result in results if result.url]
     size_bytes = sum(result.size_bytes for result in fetched)
     there = len(results) - len(fetched)
-    out.print(f"{some(len(fetched), 'file')} fetched ({format_bytes(size_bytes)}), {there} there already")
+    out.print(f"{count(len(fetched), 'file')} fetched ({format_bytes(size_bytes)}), {there:,} there already")
 
 
 class Protocol(StrEnum):

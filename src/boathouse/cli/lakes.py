@@ -109,11 +109,6 @@ def columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         out.print(text, style="bold" if number == 0 else None, markup=False)
 
 
-def some(count: int, noun: str) -> str:
-    """So many of a thing: ``1 file``, ``2 files``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
 def rse_expression(qos: str | None, rse: str | None) -> str:
     """The RSE expression that ``--qos`` or ``--rse`` mean.
 

@@ -41,8 +41,3 @@ class Phases:
         total_s = sum(self._spent_s.values())
         others = (f"{name} {format_seconds(spent)}" for name, spent in self._spent_s.items() if name != without)
         return f"{format_seconds(total_s)} in all: {', '.join(others)}"
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun: ``1 file``, ``2,000 events``."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -58,6 +58,9 @@ ScopeName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,24}$")]
 SiteName = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9\-]{0,40}$")]
 Port = Annotated[int, Field(ge=1024, le=65535)]
 
+TRANSFERS_ADDRESS = "127.0.0.2"
+"""Of the transfer service, its own: Rucio asks for tokens whose audience is the host of the service's URL."""
+
 
 def scope_directories(scope: str) -> tuple[str, ...]:
     """Directories below an RSE's prefix where a Rucio scope's files may lie, without slashes at their ends.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 
 from boathouse.facility.faults import Fault, nearest
-from boathouse.facility.model import Cache, Facility, Protocol, Storage, scope_directories
+from boathouse.facility.model import TRANSFERS_ADDRESS, Cache, Facility, Protocol, Storage, scope_directories
 from boathouse.facility.schema import Location
 from boathouse.units import format_bytes
 
@@ -320,7 +320,7 @@ def account_names(facility: Facility) -> Iterator[Fault]:
 
 def listening_addresses(facility: Facility) -> Iterator[Fault]:
     """Every storage element and cache has an address of its own, since a token's audience is a host without port."""
-    own: dict[str, str] = {"127.0.0.2": "the transfer service", facility.services.address: "the services"}
+    own: dict[str, str] = {TRANSFERS_ADDRESS: "the transfer service", facility.services.address: "the services"}
     yield from _unusable(("services", "address"), facility.services.address)
     for location, element in _elements(facility):
         place = (*location, "address")

@@ -20,13 +20,13 @@ from urllib.parse import quote, urlencode
 from boathouse.errors import AuthError, ServiceError
 from boathouse.lake.http import CONNECT_ONLY, ONCE, PATIENT, Http
 from boathouse.plan.model import Endpoints
+from boathouse.wlcg.urns import DEVICE_GRANT
 
 LOGIN_SCOPE = "openid profile offline_access wlcg.groups fts storage.read:/ storage.modify:/ storage.create:/"
 """What people ask for; the issuer narrows the paths to what they may, and says so."""
 
 OPERATOR_SCOPE = "openid profile fts storage.read:/ storage.modify:/ storage.create:/"
 
-_DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 _LOGIN = "boathouse login"
 
 
@@ -104,7 +104,7 @@ class Issuer:
             AuthError: the user refused, or the code expired.
         """
         interval_s = code.interval_s
-        fields = {"grant_type": _DEVICE, "client_id": client_id, "device_code": code.device_code}
+        fields = {"grant_type": DEVICE_GRANT, "client_id": client_id, "device_code": code.device_code}
         while time.time() < code.expires_at:
             try:
                 return self._tokens(fields)

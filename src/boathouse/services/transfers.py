@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 from typing import ClassVar
 
-from boathouse.facility.model import Facility
+from boathouse.facility.model import TRANSFERS_ADDRESS, Facility
 from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, Secret, Unit
 from boathouse.plan.service import Context, Contribution, Service
 from boathouse.services.postgres import database_url
 from boathouse.services.xrootd import copy_key
-
-ADDRESS = "127.0.0.2"
-"""An address of its own: Rucio asks for tokens whose audience is the host of the transfer service's URL."""
 
 _STORE_KEY = "transfers-store-key"
 
@@ -24,7 +21,7 @@ class Transfers(Service):
 
     def ports(self, facility: Facility) -> tuple[PortRequest, ...]:
         """The service's port."""
-        return (PortRequest(self.name, ADDRESS, facility.services.transfers_port),)
+        return (PortRequest(self.name, TRANSFERS_ADDRESS, facility.services.transfers_port),)
 
     def plan(self, context: Context) -> Contribution:
         """One unit with its settings."""

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from boathouse.cli.lakes import columns, some
+from boathouse.cli.lakes import columns
 
 
 def test_a_column_without_any_value_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
@@ -10,7 +10,3 @@ def test_a_column_without_any_value_is_left_out(capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().out.splitlines() == ["A  C", "1  x", "2"]
     columns(("A", "B"), [])
     assert capsys.readouterr().out.splitlines() == ["A  B"]
-
-
-def test_one_file_is_not_one_files() -> None:
-    assert [some(count, "file") for count in (0, 1, 2)] == ["0 files", "1 file", "2 files"]

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from boathouse.cli.analysis import require_site
-from boathouse.cli.phases import Phases, count
+from boathouse.cli.phases import Phases
 from boathouse.errors import InputError
 from boathouse.plan.model import CacheEndpoint, Endpoints, StorageEndpoint
 
@@ -31,10 +31,6 @@ def test_a_terminal_gets_no_line_a_phase() -> None:
     phases.begin("workers", "starting workers")
     phases.end()
     assert said.getvalue() == ""
-
-
-def test_nouns_agree_with_their_numbers() -> None:
-    assert [count(number, "file") for number in (0, 1, 2_000)] == ["0 files", "1 file", "2,000 files"]
 
 
 def test_an_unknown_site_is_answered_with_the_known_ones() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from boathouse.apps.tokens.records import DEVICE, EXCHANGE
 from boathouse.apps.tokens.seed import Seed, load
 from boathouse.errors import InputError
+from boathouse.wlcg.urns import DEVICE_GRANT, EXCHANGE_GRANT
 
 USER = {"login": "bob", "sub": "1", "password": "hidden-secret"}
 CLIENT = {"client_id": "c", "grants": ["device_code"], "scopes": ["openid"]}
@@ -18,7 +18,7 @@ CLIENT = {"client_id": "c", "grants": ["device_code"], "scopes": ["openid"]}
 
 def test_short_names_of_grants() -> None:
     seed = Seed.model_validate({"clients": [CLIENT | {"grants": ["device_code", "token_exchange", "refresh_token"]}]})
-    assert seed.clients[0].grants == (DEVICE, EXCHANGE, "refresh_token")
+    assert seed.clients[0].grants == (DEVICE_GRANT, EXCHANGE_GRANT, "refresh_token")
 
 
 @pytest.mark.parametrize(

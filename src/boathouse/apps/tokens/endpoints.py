@@ -12,7 +12,6 @@ from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 from authlib.oauth2.rfc8628 import DeviceAuthorizationEndpoint
 
-from boathouse.apps.tokens import records
 from boathouse.apps.tokens.grants import ANY_METHOD, SECRET, client_scopes
 from boathouse.apps.tokens.issuer import Issuer
 from boathouse.apps.tokens.minting import person_claims
@@ -21,6 +20,7 @@ from boathouse.apps.tokens.passwords import fingerprint
 from boathouse.apps.tokens.records import Client, RefreshToken
 from boathouse.apps.tokens.store import Store
 from boathouse.wlcg.scopes import format_scopes, parse
+from boathouse.wlcg.urns import DEVICE_GRANT
 
 _SCOPE_AT_MOST = 4096
 
@@ -46,7 +46,7 @@ class DeviceAuthorization(DeviceAuthorizationEndpoint):  # type: ignore[misc]
     def create_endpoint_response(self, request: Request) -> Any:
         """A device code, if the client may have one."""
         client = self.authenticate_client(request)
-        if not client.check_grant_type(records.DEVICE):
+        if not client.check_grant_type(DEVICE_GRANT):
             raise UnauthorizedClientError("The client is not authorized to use device codes")
         everybodys, own = self.server.store.count_devices(client.client_id)
         settings = self.server.issuer.settings

@@ -12,14 +12,11 @@ from authlib.oauth2.rfc6749.errors import (
     UnauthorizedClientError,
 )
 
-from boathouse.apps.tokens import records
 from boathouse.apps.tokens.grants import SECRET, requested
 from boathouse.apps.tokens.oauth import Login, Request, Server
 from boathouse.apps.tokens.records import Client, User
 from boathouse.wlcg.scopes import Scope, format_scopes, narrow, parse
-
-_ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a type
-_JWT = "urn:ietf:params:oauth:token-type:jwt"
+from boathouse.wlcg.urns import ACCESS_TOKEN, EXCHANGE_GRANT, JWT
 
 
 class ExchangeGrant(BaseGrant, TokenEndpointMixin):  # type: ignore[misc]
@@ -30,7 +27,7 @@ class ExchangeGrant(BaseGrant, TokenEndpointMixin):  # type: ignore[misc]
     given, so that a transfer can outlive the token that it was submitted with.
     """
 
-    GRANT_TYPE = records.EXCHANGE
+    GRANT_TYPE = EXCHANGE_GRANT
     TOKEN_ENDPOINT_AUTH_METHODS = SECRET
     server: Server
     request: Request
@@ -42,9 +39,9 @@ class ExchangeGrant(BaseGrant, TokenEndpointMixin):  # type: ignore[misc]
         if not client.check_grant_type(self.GRANT_TYPE):
             raise UnauthorizedClientError("The client is not authorized to exchange tokens")
         form = self.request.form
-        if form.get("subject_token_type") not in (_ACCESS_TOKEN, _JWT):
+        if form.get("subject_token_type") not in (ACCESS_TOKEN, JWT):
             raise InvalidRequestError("Only access tokens can be exchanged")
-        if form.get("requested_token_type", _ACCESS_TOKEN) not in (_ACCESS_TOKEN, _JWT):
+        if form.get("requested_token_type", ACCESS_TOKEN) not in (ACCESS_TOKEN, JWT):
             raise InvalidRequestError("Only access tokens are given")
         if "actor_token" in form:
             raise InvalidRequestError("The actor is the client; actor_token is not supported")
@@ -73,7 +70,7 @@ class ExchangeGrant(BaseGrant, TokenEndpointMixin):  # type: ignore[misc]
         reply = self.server.issue(
             self.request, self.GRANT_TYPE, scopes, login=login, user=user, sub=self._subject["sub"], act=act
         )
-        return 200, reply | {"issued_token_type": _ACCESS_TOKEN}, self.TOKEN_RESPONSE_HEADER
+        return 200, reply | {"issued_token_type": ACCESS_TOKEN}, self.TOKEN_RESPONSE_HEADER
 
     def _person(self) -> User | None:
         """Who the subject is; None for a client.

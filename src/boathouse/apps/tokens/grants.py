@@ -16,6 +16,7 @@ from boathouse.apps.tokens.passwords import fingerprint, random_token
 from boathouse.apps.tokens.records import Client, Code, Device, RefreshToken, User
 from boathouse.errors import InputError
 from boathouse.wlcg.scopes import Scope, covers, format_scopes, narrow, parse
+from boathouse.wlcg.urns import DEVICE_GRANT
 
 SECRET = ("client_secret_basic", "client_secret_post")
 ANY_METHOD = (*SECRET, "none")
@@ -240,7 +241,7 @@ class DeviceGrant(DeviceCodeGrant):  # type: ignore[misc]
         """The tokens for a device code, which is used up."""
         device: Device = self.request.credential
         login = Login.new(scope, audience=tuple(device.audience.split()), auth_time=device.auth_time)
-        tokens = self.server.issue(self.request, records.DEVICE, parse(scope), login=login, user=user)
+        tokens = self.server.issue(self.request, DEVICE_GRANT, parse(scope), login=login, user=user)
         # Its row is locked since it was read: nobody else uses it meanwhile. A refused request does not use it up.
         self.server.store.delete_device(device.hash)
         return tokens

@@ -12,14 +12,13 @@ from authlib.oauth2.rfc8628 import DeviceCredentialMixin
 from boathouse.apps.tokens.passwords import Hasher
 from boathouse.errors import InputError
 from boathouse.wlcg.scopes import STORAGE, Scope, format_scopes, narrow, parse
+from boathouse.wlcg.urns import DEVICE_GRANT, EXCHANGE_GRANT
 
 CODE = "authorization_code"
 REFRESH = "refresh_token"
 CLIENT = "client_credentials"
-DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
-EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
-GRANTS = (CODE, REFRESH, CLIENT, DEVICE, EXCHANGE)
-GRANT_NAMES = {"device_code": DEVICE, "token_exchange": EXCHANGE}
+GRANTS = (CODE, REFRESH, CLIENT, DEVICE_GRANT, EXCHANGE_GRANT)
+GRANT_NAMES = {"device_code": DEVICE_GRANT, "token_exchange": EXCHANGE_GRANT}
 """Short names that the seed file may use."""
 
 _NOT_BY_DEFAULT = STORAGE | {"offline_access"}

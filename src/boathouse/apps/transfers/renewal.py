@@ -21,11 +21,10 @@ from boathouse.apps.transfers import jwt
 from boathouse.apps.transfers.failures import CopyError, ErrorClass, Failure, Side
 from boathouse.apps.transfers.settings import Settings
 from boathouse.apps.transfers.work import Token
+from boathouse.wlcg.urns import ACCESS_TOKEN, EXCHANGE_GRANT
 
 log = logging.getLogger(__name__)
 
-_GRANT = "urn:ietf:params:oauth:grant-type:token-exchange"
-_ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - the name of a kind of token
 _TIMEOUT = aiohttp.ClientTimeout(total=15)
 _ASK_AGAIN = timedelta(seconds=60)
 
@@ -129,10 +128,10 @@ class Renewal:
         if claims.get("iss") != self._settings.issuer:
             raise _refused(f"it is of another issuer, {claims.get('iss')!r}")
         form = {
-            "grant_type": _GRANT,
+            "grant_type": EXCHANGE_GRANT,
             "subject_token": token.value,
-            "subject_token_type": _ACCESS_TOKEN,
-            "requested_token_type": _ACCESS_TOKEN,
+            "subject_token_type": ACCESS_TOKEN,
+            "requested_token_type": ACCESS_TOKEN,
             "audience": _address(token.host) if token.host in self._doors else " ".join(_audience(claims)),
             "scope": _without_refresh(str(claims.get("scope", ""))),
         }

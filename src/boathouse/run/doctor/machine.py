@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from boathouse.facility.model import TRANSFERS_ADDRESS
 from boathouse.run.doctor.finding import Finding, Patient, fail, ok, warn
 from boathouse.run.local.account import SYSTEM_USER
 from boathouse.units import format_bytes, format_seconds
@@ -116,7 +117,7 @@ def clock(patient: Patient) -> Iterator[Finding]:
 def loopback(patient: Patient) -> Iterator[Finding]:
     """Each storage element gets a loopback address of its own, and the issuer is called localhost."""
     del patient
-    for address in ("127.0.0.2", "127.0.1.11"):
+    for address in (TRANSFERS_ADDRESS, "127.0.1.11"):
         with socket.socket() as probe:
             try:
                 probe.bind((address, 0))
