@@ -1,4 +1,9 @@
-"""HTTP over verified TLS with keep-alive, shared by many threads: the one place that opens connections."""
+"""HTTP over verified TLS with keep-alive, shared by many threads: all that the lake client asks, it asks through this.
+
+Others have pools of their own, with the patience that their work allows: workers that read ranges of files
+(``analysis.sources``), probes of the runner (``run.local.probe``), whoever asks the issuer (``wlcg.http``), and the
+transfer service, which does not block (``apps.transfers``).
+"""
 
 from __future__ import annotations
 
