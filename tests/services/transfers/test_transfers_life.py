@@ -154,7 +154,7 @@ def test_a_copy_begins_at_once(box: Box, shared: Service, gated: Gated, place: s
 
 
 def test_the_migrations_make_the_tables_that_the_code_uses(box: Box, shared: Service) -> None:
-    engine = database.engine(shared.database_url)
+    engine = database.connect(shared.database_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, tables.metadata) == []
@@ -162,3 +162,14 @@ def test_the_migrations_make_the_tables_that_the_code_uses(box: Box, shared: Ser
     scripts = Path(database.__file__).with_name("migrations")
     assert ScriptDirectory(str(scripts)).get_current_head() == database.HEAD
     engine.dispose()
+
+
+def test_a_database_of_a_newer_version_is_left_alone(box: Box) -> None:
+    service = box.service("newer").start()
+    service.process.stop()
+    service.rows("UPDATE alembic_version SET version_num = '9999' RETURNING 1")
+    service.process.start()
+    assert service.process.popen is not None
+    assert service.process.popen.wait(30) == 5
+    assert "the transfer service's database has an unknown version" in service.process.tail()
+    assert "Traceback" not in service.process.tail()

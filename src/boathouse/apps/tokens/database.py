@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import DBAPIError
 
+from boathouse.apps.database import answering, upgrade
 from boathouse.apps.tokens.settings import Settings
-from boathouse.errors import ServiceError
 
 HEAD = "0002"
 """The version of the tables that this code works with; a test compares it with the migrations."""
 
-_MIGRATION_LOCK = 0x626F6174
-_PATIENCE_S = 20.0
+_OWNER = "issuer"
 
 T = TypeVar("T")
 
@@ -35,23 +33,7 @@ def connect(settings: Settings) -> Engine:
         pool_recycle=1800,
         connect_args={"application_name": "boathouse-tokens", "connect_timeout": 5},
     )
-    deadline = time.monotonic() + _PATIENCE_S
-    pause_s = 0.05
-    while True:
-        try:
-            with engine.connect() as connection:
-                connection.execute(text("SELECT 1"))
-        except OperationalError as error:
-            if time.monotonic() > deadline:
-                raise ServiceError(
-                    "the issuer's database does not answer",
-                    got=str(error.orig).strip(),
-                    where=engine.url.render_as_string(hide_password=True),
-                ) from error
-            time.sleep(pause_s)
-            pause_s = min(1.0, pause_s * 2)
-        else:
-            return engine
+    return answering(engine, _OWNER)
 
 
 def migrate(engine: Engine) -> None:
@@ -60,35 +42,7 @@ def migrate(engine: Engine) -> None:
     Raises:
         ServiceError: the database belongs to a newer Boathouse.
     """
-    with engine.connect() as connection:
-        if _version(connection) == HEAD:
-            return
-    # Imported here because it costs a fifth of a start that needs none of it.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
-    from alembic.util import CommandError  # noqa: PLC0415
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-        config.attributes["connection"] = connection
-        try:
-            command.upgrade(config, "head")
-        except CommandError as error:
-            raise ServiceError(
-                "the issuer's database has an unknown version",
-                expected=HEAD,
-                got=str(_version(connection)),
-                remedy="run the Boathouse that wrote it, or a newer one",
-            ) from error
-
-
-def _version(connection: Connection) -> str | None:
-    if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
-        return None
-    version = connection.scalar(text("SELECT version_num FROM alembic_version"))
-    return str(version) if version else None
+    upgrade(engine, _OWNER, migrations=Path(__file__).with_name("migrations"), head=HEAD)
 
 
 def transaction(engine: Engine, work: Callable[[Connection], T]) -> T:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import uvicorn
 
+from boathouse.apps.transfers import database
 from boathouse.apps.transfers import settings as settings_module
 from boathouse.apps.transfers.app import create
 from boathouse.errors import BoathouseError
@@ -26,11 +27,13 @@ def main(arguments: list[str] | None = None) -> int:
     _log_to_stderr()
     try:
         settings = settings_module.load(options.config)
+        engine = database.connect(settings.database_url)
+        database.migrate(engine)
     except BoathouseError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     uvicorn.run(
-        create(settings),
+        create(settings, engine),
         host=settings.listen_address,
         port=settings.port,
         ssl_certfile=settings.certificate,

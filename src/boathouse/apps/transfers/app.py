@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 
+from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from boathouse.apps.transfers import database
 from boathouse.apps.transfers.auth import Gate, ScopeError
 from boathouse.apps.transfers.events import JOBS, Changes
 from boathouse.apps.transfers.metrics import Metrics
@@ -30,13 +30,11 @@ from boathouse.errors import AuthError, BoathouseError, ConflictError, InputErro
 log = logging.getLogger(__name__)
 
 
-def create(settings: Settings) -> ASGIApp:
-    """The application. Nothing is opened before its start-up."""
+def create(settings: Settings, engine: Engine) -> ASGIApp:
+    """The application over a database that is up to date, which it lets go of at its end."""
 
     @contextlib.asynccontextmanager
     async def lifespan(application: Starlette) -> AsyncIterator[None]:
-        engine = database.engine(settings.database_url)
-        database.migrate(engine)
         base_id = uuid.uuid5(uuid.NAMESPACE_URL, f"{settings.issuer}/{settings.audience}")
         metrics, changes = Metrics(), Changes()
         worker = Worker(settings, engine, metrics)

@@ -6,19 +6,25 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, inspect, text
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from boathouse.apps.database import answering, upgrade
+
 HEAD = "0001"
 """The newest migration; a test keeps it true."""
-_MIGRATION_LOCK = 0x626F6174
+_OWNER = "transfer service"
 _POOL = 6
 _TRUSTED_S = 1.0
 
 
-def engine(url: str) -> Engine:
-    """An engine whose connections notice that the server was restarted."""
+def connect(url: str) -> Engine:
+    """An engine whose database answers, and whose connections notice that the server was restarted.
+
+    Raises:
+        ServiceError: the database does not answer.
+    """
     made = create_engine(
         url,
         pool_size=_POOL,
@@ -41,7 +47,7 @@ def engine(url: str) -> Engine:
         except connection.Error as error:
             raise DisconnectionError from error
 
-    return made
+    return answering(made, _OWNER)
 
 
 def reading(target: Engine) -> Engine:
@@ -53,30 +59,6 @@ def migrate(target: Engine) -> None:
     """Bring the schema to :data:`HEAD`; workers that start together wait for one another.
 
     Raises:
-        sqlalchemy.exc.SQLAlchemyError: the database cannot be reached or changed.
+        ServiceError: the database belongs to a newer Boathouse.
     """
-    with target.connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _MIGRATION_LOCK})
-        try:
-            if (
-                inspect(connection).has_table("alembic_version")
-                and connection.scalar(text("SELECT version_num FROM alembic_version")) == HEAD
-            ):
-                return
-            connection.commit()
-            _upgrade(target)
-        finally:
-            connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": _MIGRATION_LOCK})
-            connection.commit()
-
-
-def _upgrade(target: Engine) -> None:
-    # Imported here because it costs a quarter of the service's start, and is needed once in its life.
-    from alembic import command  # noqa: PLC0415
-    from alembic.config import Config  # noqa: PLC0415
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
-    with target.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    upgrade(target, _OWNER, migrations=Path(__file__).with_name("migrations"), head=HEAD)

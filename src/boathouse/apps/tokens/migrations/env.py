@@ -1,4 +1,4 @@
-"""Alembic's entry: runs on the connection that :mod:`boathouse.apps.tokens.database` hands over."""
+"""Alembic's entry: runs on the connection that :mod:`boathouse.apps.database` hands over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run by Alembic: migrate over the connection that :mod:`boathouse.apps.transfers.database` hands over."""
+"""Run by Alembic: migrate over the connection that :mod:`boathouse.apps.database` hands over."""
 
 from __future__ import annotations
 
