@@ -100,22 +100,29 @@ def run(
         raise HostError(f"cannot {doing}", got=str(error), where=words[0], remedy=remedy) from error
     if done.returncode == 0:
         return done.stdout
+    raise _failure(done, words, doing=doing, remedy=remedy)
+
+
+def _failure(
+    done: subprocess.CompletedProcess[str], words: Sequence[str], *, doing: str, remedy: str | None
+) -> HostError:
+    """What the words of a program that failed mean."""
     said = [line.strip() for line in (done.stderr.strip() or done.stdout.strip()).splitlines() if line.strip()]
     untrusted = [line for line in said if any(sign in line.lower() for sign in _UNTRUSTED)]
     if untrusted:
-        raise HostError(
+        return HostError(
             f"cannot {doing}: the server's certificate is by an authority that this machine does not know",
             got=untrusted[-1][:300],
             remedy="put its certificate below /usr/local/share/ca-certificates and run update-ca-certificates, as root",
         )
     offline = [line for line in said if any(sign in line.lower() for sign in _OFFLINE)]
     if offline:
-        raise HostError(
+        return HostError(
             f"cannot {doing}: the network does not answer",
             got=offline[-1],
             remedy="check the connection; behind a proxy set HTTPS_PROXY, with an index of your own PIP_INDEX_URL",
         )
-    raise HostError(
+    return HostError(
         f"cannot {doing}",
         got="\n       ".join(said[-8:]) or f"exit status {done.returncode}",
         where=" ".join(words[:4]),

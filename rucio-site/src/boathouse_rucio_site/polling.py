@@ -16,7 +16,7 @@ from rucio.db.sqla import models
 from rucio.db.sqla.constants import DatabaseOperationType, RequestState
 from rucio.db.sqla.session import db_session
 from rucio.db.sqla.types import GUID
-from sqlalchemy import DateTime, String, column, func, select, update, values
+from sqlalchemy import DateTime, Executable, String, column, func, select, update, values
 
 from boathouse_rucio_site.submission import feeds_a_broker
 from boathouse_rucio_site.transfertool import BoathouseTransfertool
@@ -84,7 +84,27 @@ def _settle(reports: Mapping[str, Any], jobs: Mapping[str, Mapping[str, Request]
 
 
 def _move_to_done(copied: Sequence[tuple[Request, Mapping[str, Any]]], stats: TransferStatsManager) -> None:
-    """One statement for all; of several sources, the one that was used is found by its URL."""
+    """One statement for all."""
+    with db_session(DatabaseOperationType.WRITE) as session:
+        moved = session.execute(_done(copied)).all()
+    known = {request["request_id"]: request for request, _ in copied}
+    for request_id, source_rse_id, started_at, transferred_at in moved:
+        request = known[request_id]
+        stats.observe(
+            src_rse_id=source_rse_id,
+            dst_rse_id=request["dest_rse_id"],
+            activity=request["activity"],
+            state=RequestState.DONE,
+            file_size=request["bytes"],
+            submitted_at=request["submitted_at"],
+            started_at=started_at,
+            transferred_at=transferred_at,
+        )
+    _log.info("%d files were copied", len(moved))
+
+
+def _done(copied: Sequence[tuple[Request, Mapping[str, Any]]]) -> Executable:
+    """The statement; of several sources, the one that was used is found by its URL."""
     wanted = values(
         column("id", GUID()),
         column("external_id", String(64)),
@@ -113,7 +133,7 @@ def _move_to_done(copied: Sequence[tuple[Request, Mapping[str, Any]]], stats: Tr
         .limit(1)
         .scalar_subquery()
     )
-    statement = (
+    return (
         update(row)
         .where(row.id == wanted.c.id, row.external_id == wanted.c.external_id, row.state == RequestState.SUBMITTED)
         .values(
@@ -126,22 +146,6 @@ def _move_to_done(copied: Sequence[tuple[Request, Mapping[str, Any]]], stats: Tr
         .returning(row.id, row.source_rse_id, row.started_at, row.transferred_at)
         .execution_options(synchronize_session=False)
     )
-    with db_session(DatabaseOperationType.WRITE) as session:
-        moved = session.execute(statement).all()
-    known = {request["request_id"]: request for request, _ in copied}
-    for request_id, source_rse_id, started_at, transferred_at in moved:
-        request = known[request_id]
-        stats.observe(
-            src_rse_id=source_rse_id,
-            dst_rse_id=request["dest_rse_id"],
-            activity=request["activity"],
-            state=RequestState.DONE,
-            file_size=request["bytes"],
-            submitted_at=request["submitted_at"],
-            started_at=started_at,
-            transferred_at=transferred_at,
-        )
-    _log.info("%d files were copied", len(moved))
 
 
 def _time(text: str | None) -> dt.datetime | None:

@@ -92,22 +92,7 @@ def run(
         for file, found in zip(dataset.files, surveys, strict=True)
         for start, stop in found.chunks
     ]
-    total = sum(found.entries for found in surveys)
-    output = Output(task)
-    results: dict[int, ChunkResult] = {}
-    waiting: dict[int, ChunkResult] = {}
-    merged = done = 0
-    if progress:
-        progress(0, total)
-    for index, result in backend.apply(process, items):
-        results[index] = waiting[index] = result
-        done += result.events
-        # In the order of the events, whatever the order of completion: sums of weights depend on it.
-        while merged in waiting:
-            output.merge(waiting.pop(merged).output)
-            merged += 1
-        if progress:
-            progress(done, total)
+    output, results = _merge(task, backend, items, sum(found.entries for found in surveys), progress)
     ordered = [results[index] for index in sorted(results)]
     return Histograms(
         dataset=dataset,
@@ -134,6 +119,30 @@ def _survey(
     items = [FileItem(task, file, access, chunk_entries) for file in dataset.files]
     found = dict(backend.apply(survey, items))
     return tuple(found[index] for index in range(len(items)))
+
+
+def _merge(
+    task: Task, backend: Backend, items: Sequence[ChunkItem], total: int, progress: Progress | None
+) -> tuple[Output, dict[int, ChunkResult]]:
+    """Process all chunks; what they gave by their place, and all of it merged.
+
+    In the order of the events, whatever the order of completion: sums of weights depend on it.
+    """
+    output = Output(task)
+    results: dict[int, ChunkResult] = {}
+    waiting: dict[int, ChunkResult] = {}
+    merged = done = 0
+    if progress:
+        progress(0, total)
+    for index, result in backend.apply(process, items):
+        results[index] = waiting[index] = result
+        done += result.events
+        while merged in waiting:
+            output.merge(waiting.pop(merged).output)
+            merged += 1
+        if progress:
+            progress(done, total)
+    return output, results
 
 
 def _account(

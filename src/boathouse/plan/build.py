@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from boathouse.facility.model import Facility
 from boathouse.plan.model import Certificate, Endpoints, Layout, Plan, PortRequest, Secret
 from boathouse.plan.order import start_order
-from boathouse.plan.service import Context, Programs, Service
+from boathouse.plan.service import Context, Contribution, Programs, Service
+
+Named = TypeVar("Named", Secret, Certificate)
 
 
 def port_requests(facility: Facility, services: Iterable[Service]) -> tuple[PortRequest, ...]:
@@ -54,33 +57,32 @@ def build(
         addresses={request.key: request.address for request in requests},
     )
     parts = [service.plan(context) for service in services]
-    secrets = {secret.name: secret for part in parts for secret in part.secrets}
-    certificates = {certificate.name: certificate for part in parts for certificate in part.certificates}
-    endpoints = Endpoints(
-        facility=facility.name,
-        vo=facility.vo,
-        issuer=context.issuer,
-        catalogue=context.catalogue,
-        transfers=context.url("transfers"),
-        transfers_audience=context.addresses["transfers"],
-        ca_bundle=str(layout.ca_bundle),
-        storage=tuple(endpoint for part in parts for endpoint in part.storage),
-        caches=tuple(endpoint for part in parts for endpoint in part.caches),
-    )
     return Plan(
         facility=facility.name,
         layout=layout,
         units=start_order(unit for part in parts for unit in part.units),
-        secrets=_sorted_secrets(secrets),
-        certificates=_sorted_certificates(certificates),
+        secrets=_by_name(secret for part in parts for secret in part.secrets),
+        certificates=_by_name(certificate for part in parts for certificate in part.certificates),
         certificate_lifetime_s=facility.services.certificate_lifetime,
-        endpoints=endpoints,
+        endpoints=_endpoints(context, parts),
     )
 
 
-def _sorted_secrets(secrets: Mapping[str, Secret]) -> tuple[Secret, ...]:
-    return tuple(secrets[name] for name in sorted(secrets))
+def _endpoints(context: Context, parts: Sequence[Contribution]) -> Endpoints:
+    return Endpoints(
+        facility=context.facility.name,
+        vo=context.facility.vo,
+        issuer=context.issuer,
+        catalogue=context.catalogue,
+        transfers=context.url("transfers"),
+        transfers_audience=context.addresses["transfers"],
+        ca_bundle=str(context.layout.ca_bundle),
+        storage=tuple(endpoint for part in parts for endpoint in part.storage),
+        caches=tuple(endpoint for part in parts for endpoint in part.caches),
+    )
 
 
-def _sorted_certificates(certificates: Mapping[str, Certificate]) -> tuple[Certificate, ...]:
-    return tuple(certificates[name] for name in sorted(certificates))
+def _by_name(wanted: Iterable[Named]) -> tuple[Named, ...]:
+    """In the order of their names, and each once, for several drivers may want the same."""
+    named = {each.name: each for each in wanted}
+    return tuple(named[name] for name in sorted(named))

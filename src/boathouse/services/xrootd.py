@@ -10,6 +10,7 @@ for third-party copies and the catalogue's deletions. The issuer gives tokens fo
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -122,11 +123,7 @@ class StorageElements(Service):
         require_version(context)
         elements = context.facility.storage
         return Contribution(
-            units=tuple(
-                unit
-                for rse, element in elements.items()
-                for unit in (_unit(context, rse, element), _copy_unit(context, rse, element))
-            ),
+            units=tuple(unit for rse, element in elements.items() for unit in _units(context, rse, element)),
             certificates=tuple(
                 Certificate(name, addresses=(context.addresses[f"{key}.https"],))
                 for rse in elements
@@ -148,33 +145,32 @@ class StorageElements(Service):
         )
 
 
-def _unit(context: Context, rse: str, element: Storage) -> Unit:
+def _units(context: Context, rse: str, element: Storage) -> tuple[Unit, Unit]:
+    """The element, and its copy door: a second server over the same files."""
     data = context.data(unit_name(rse))
-    return server_unit(
+    config = _STORAGE.format(prefix=element.prefix, data=data)
+    server = partial(
+        server_unit,
         context,
-        name=unit_name(rse),
-        key=rse,
         site=context.facility.site_of(rse),
-        title=f"XRootD, storage element {rse}",
-        config=_STORAGE.format(prefix=element.prefix, data=data),
-        extra_config=element.extra_config,
         base_path="/",
         directories=(data, data / element.prefix.lstrip("/")),
     )
-
-
-def _copy_unit(context: Context, rse: str, element: Storage) -> Unit:
-    data = context.data(unit_name(rse))
-    return server_unit(
-        context,
-        name=copy_unit_name(rse),
-        key=copy_key(rse),
-        site=context.facility.site_of(rse),
-        title=f"XRootD, copy door of {rse}, for services only",
-        config=_STORAGE.format(prefix=element.prefix, data=data) + _COPY.format(ca=context.layout.ca),
-        extra_config="",
-        base_path="/",
-        directories=(data, data / element.prefix.lstrip("/")),
+    return (
+        server(
+            name=unit_name(rse),
+            key=rse,
+            title=f"XRootD, storage element {rse}",
+            config=config,
+            extra_config=element.extra_config,
+        ),
+        server(
+            name=copy_unit_name(rse),
+            key=copy_key(rse),
+            title=f"XRootD, copy door of {rse}, for services only",
+            config=config + _COPY.format(ca=context.layout.ca),
+            extra_config="",
+        ),
     )
 
 
@@ -205,21 +201,9 @@ def server_unit(
         directories: further directories that must exist.
         env: further variables.
     """
-    layout, run = context.layout, context.run(name)
-    scitokens, health = context.config(name, "scitokens.cfg"), context.config(name, "health.json")
-    address = context.addresses[f"{key}.https"]
-    common = _COMMON.format(
-        site=site,
-        run=run,
-        root_port=context.ports[f"{key}.root"],
-        https_port=context.ports[f"{key}.https"],
-        certificate=layout.certificate(name),
-        key=layout.key(name),
-        scitokens=scitokens,
-        health=health,
-        health_path=HEALTH_PATH,
+    server, *others = _server_files(
+        context, name=name, key=key, site=site, config=config + _own_lines(extra_config), base_path=base_path
     )
-    server = File(context.config(name, "xrootd.cfg"), common + config + _own_lines(extra_config))
     return Unit(
         name=name,
         title=title,
@@ -240,20 +224,35 @@ def server_unit(
         env={
             "XDG_CACHE_HOME": str(key_cache_directory(context, name)),
             # What the certificates of sources of third-party copies must chain to, inside the lake and outside.
-            "XRDTPC_CADIR": str(layout.public_ca_directory),
+            "XRDTPC_CADIR": str(context.layout.public_ca_directory),
             **(env or {}),
         },
         needs=("keeper",),
-        directories=(run, key_cache_directory(context, name), *directories),
-        files=(
-            server,
-            File(
-                scitokens,
-                _SCITOKENS.format(audience=address, issuer=context.issuer, base_path=base_path),
-            ),
-            File(health, '{"status": "ok"}\n'),
-        ),
+        directories=(context.run(name), key_cache_directory(context, name), *directories),
+        files=(server, *others),
         url=context.url(f"{key}.https"),
+    )
+
+
+def _server_files(context: Context, *, name: str, key: str, site: str, config: str, base_path: str) -> tuple[File, ...]:
+    """The configuration of a server, then the files that it names."""
+    scitokens, health = context.config(name, "scitokens.cfg"), context.config(name, "health.json")
+    common = _COMMON.format(
+        site=site,
+        run=context.run(name),
+        root_port=context.ports[f"{key}.root"],
+        https_port=context.ports[f"{key}.https"],
+        certificate=context.layout.certificate(name),
+        key=context.layout.key(name),
+        scitokens=scitokens,
+        health=health,
+        health_path=HEALTH_PATH,
+    )
+    audience = context.addresses[f"{key}.https"]
+    return (
+        File(context.config(name, "xrootd.cfg"), common + config),
+        File(scitokens, _SCITOKENS.format(audience=audience, issuer=context.issuer, base_path=base_path)),
+        File(health, '{"status": "ok"}\n'),
     )
 
 

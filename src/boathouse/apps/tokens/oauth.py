@@ -269,16 +269,7 @@ class Server(AuthorizationServer):  # type: ignore[misc]
         """
         client = request.client
         assert client is not None
-        if user is not None:
-            scopes = allowed(
-                scopes,
-                account=user.login,
-                groups=user.groups,
-                admin=user.admin,
-                policies=self.store.policies(user),
-            )
-        if not scopes:
-            raise InvalidScopeError("None of the requested scopes may be granted")
+        scopes = self._granted(scopes, user)
         act = act or (login.act if login else None)
         # What a refresh token or a code carries is checked anew: the list may have changed since.
         audience = permitted(client, request.payload.audience() or (login.audience if login else ()))
@@ -292,10 +283,35 @@ class Server(AuthorizationServer):  # type: ignore[misc]
         if login and user and "offline_access" in login.consented.split() and client.check_grant_type(REFRESH):
             reply["refresh_token"] = self._refresh_token(client, user, login, audience, act)
         request.issued = Issued(token, tuple(scopes), login.auth_time if login else None, login.nonce if login else "")
+        self._audit_issue(request, grant, token, user, act)
+        return reply
+
+    def _granted(self, scopes: Sequence[Scope], user: User | None) -> Sequence[Scope]:
+        """What the policies of now leave to a person; all to a client.
+
+        Raises:
+            InvalidScopeError: nothing is left.
+        """
+        if user is not None:
+            scopes = allowed(
+                scopes,
+                account=user.login,
+                groups=user.groups,
+                admin=user.admin,
+                policies=self.store.policies(user),
+            )
+        if not scopes:
+            raise InvalidScopeError("None of the requested scopes may be granted")
+        return scopes
+
+    def _audit_issue(
+        self, request: Request, grant: str, token: AccessToken, user: User | None, act: Mapping[str, Any] | None
+    ) -> None:
+        assert request.client is not None
         self.audit(
             "token.issued",
             grant=grant,
-            client=client.client_id,
+            client=request.client.client_id,
             sub=token.sub,
             login=user.login if user else "",
             jti=token.jti,
@@ -304,7 +320,6 @@ class Server(AuthorizationServer):  # type: ignore[misc]
             requested=request.payload.data.get("scope", "")[:2000],
             actor=str(act["sub"]) if act else "",
         )
-        return reply
 
     def _refresh_token(
         self, client: Client, user: User, login: Login, audience: Sequence[str], act: Mapping[str, Any] | None

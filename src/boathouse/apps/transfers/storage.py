@@ -195,16 +195,9 @@ class Storage:
         Raises:
             CopyError: the destination could not be reached, broke off, or nothing moved for too long.
         """
-        headers = _authorization(destination_token) | {
-            "Source": source,
-            "Credential": "none",
-            "Overwrite": "T" if overwrite else "F",
-            "RequireChecksumVerification": "false",
-        }
-        if source_token is not None:
-            headers["TransferHeaderAuthorization"] = f"Bearer {source_token}"
-        if checksum:
-            headers["Repr-Digest"] = checksum.repr_digest
+        headers = _authorization(destination_token) | _copy_headers(
+            source, source_token, overwrite=overwrite, checksum=checksum
+        )
         try:
             reply = await self._begin(destination, headers)
             async with reply:
@@ -255,6 +248,23 @@ class Storage:
 
 def _authorization(token: str | None) -> dict[str, str]:
     return {} if token is None else {"Authorization": f"Bearer {token}"}
+
+
+def _copy_headers(
+    source: str, source_token: str | None, *, overwrite: bool, checksum: Checksum | None
+) -> dict[str, str]:
+    """What a COPY says of the source and the file, beside the right to make it."""
+    headers = {
+        "Source": source,
+        "Credential": "none",
+        "Overwrite": "T" if overwrite else "F",
+        "RequireChecksumVerification": "false",
+    }
+    if source_token is not None:
+        headers["TransferHeaderAuthorization"] = f"Bearer {source_token}"
+    if checksum:
+        headers["Repr-Digest"] = checksum.repr_digest
+    return headers
 
 
 async def _text(reply: aiohttp.ClientResponse) -> str:
