@@ -56,18 +56,22 @@ def add(
         source_replica_expression=source,
         asynchronous=asynchronous,
     )
+    _tell(lake, rule_id, timeout if wait else None, as_json=as_json)
+
+
+def _tell(lake: Lake, rule_id: str, timeout: str | None, *, as_json: bool) -> None:
+    """Print the id of a new rule, or the whole rule as JSON; with ``timeout``, wait for its copies meanwhile."""
     if not as_json:
         out.print(rule_id)
-    rule = _wait(lake, rule_id, parse_seconds(timeout)) if wait else lake.rules.get(rule_id)
+    if timeout is None:
+        rule = lake.rules.get(rule_id)
+    else:
+        with waiting("waiting for the copies"):
+            rule = lake.rules.wait(rule_id, timeout_s=parse_seconds(timeout), report=_report)
     if as_json:
         emit(as_json_rule(rule))
-    elif wait:
+    elif timeout is not None:
         err.print(f"{rule.state} {rule.locks}", style="green")
-
-
-def _wait(lake: Lake, rule_id: str, timeout_s: float) -> Rule:
-    with waiting("waiting for the copies"):
-        return lake.rules.wait(rule_id, timeout_s=timeout_s, report=_report)
 
 
 def _report(rule: Rule) -> None:
@@ -143,13 +147,7 @@ def move(
     """Change where a rule's copies shall be: new copies first, then the old rule ends. Prints the new rule's id."""
     lake = open_lake(state)
     new = lake.rules.move(rule_id, expression)
-    if not as_json:
-        out.print(new)
-    rule = _wait(lake, new, parse_seconds(timeout)) if wait else lake.rules.get(new)
-    if as_json:
-        emit(as_json_rule(rule))
-    elif wait:
-        err.print(f"{rule.state} {rule.locks}", style="green")
+    _tell(lake, new, timeout if wait else None, as_json=as_json)
 
 
 def remove(

@@ -41,6 +41,10 @@ class Programs:
     rucio_build: str = ""
     """The same of ``rucio_python``."""
 
+    def daemon(self, module: str, config: Path) -> tuple[str, ...]:
+        """The command of a daemon of ours."""
+        return (str(self.python), "-m", module, "--config", str(config))
+
     def build_of(self, program: str) -> str:
         """What stands for the content of a program whose path stays the same from build to build."""
         return {

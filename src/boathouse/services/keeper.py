@@ -51,13 +51,7 @@ class Keeper(Service):
         unit = Unit(
             name=self.name,
             title="keeper of keys, tokens, certificates and disk",
-            command=(
-                str(context.programs.python),
-                "-m",
-                "boathouse.run.local.keeper",
-                "--config",
-                str(config.path),
-            ),
+            command=context.programs.daemon("boathouse.run.local.keeper", config.path),
             probe=Probe(ProbeKind.report, target=str(report), timeout_s=30),
             needs=("tokens",),
             directories=(

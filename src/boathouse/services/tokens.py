@@ -40,7 +40,7 @@ class TokenIssuer(Service):
         unit = Unit(
             name=self.name,
             title="token issuer",
-            command=(str(context.programs.python), "-m", "boathouse.apps.tokens", "--config", str(settings.path)),
+            command=context.programs.daemon("boathouse.apps.tokens", settings.path),
             probe=Probe(ProbeKind.https, target=f"{context.issuer}/health"),
             needs=("postgres",),
             directories=(context.data(self.name), _keys(context)),

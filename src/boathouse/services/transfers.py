@@ -47,13 +47,7 @@ class Transfers(Service):
         unit = Unit(
             name=self.name,
             title="transfer service (FTS3 REST, third-party copies)",
-            command=(
-                str(context.programs.python),
-                "-m",
-                "boathouse.apps.transfers",
-                "--config",
-                str(config.path),
-            ),
+            command=context.programs.daemon("boathouse.apps.transfers", config.path),
             probe=Probe(ProbeKind.https, target=context.url(self.name) + "/health"),
             needs=("postgres", "tokens"),
             files=(config,),
