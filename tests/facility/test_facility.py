@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from boathouse.run.local.state import LONGEST_ROOT
 from boathouse.run.local.supervise import marked_processes
 from boathouse.testing.box import Box, box
 
@@ -152,6 +153,18 @@ def test_two_facilities_stand_side_by_side_one_of_them_in_a_directory_with_a_spa
         assert json.loads(run("status", "--json", state=states[0]).stdout)["ready"] is True
     finally:
         run("down", state=states[1])
+
+
+def test_the_longest_names_fit_into_the_longest_directory_that_needs_no_link(place: Path) -> None:
+    """Paths of unix sockets end at 107 characters."""
+    state = place / "state".ljust(LONGEST_ROOT - len(f"{place}/"), "x")
+    storage, cache = "S" * 99, "C" * 99
+    sites = {"CNAF": {"storage": {storage: {"qos": "FAST"}}, "caches": {cache: {}}}}
+    try:
+        up = run("up", write(place, {**SMALL, "sites": sites}), state=state)
+        assert up.returncode == 0, up.stderr
+    finally:
+        run("down", state=state)
 
 
 def test_up_twice_restarts_nothing_and_a_changed_file_only_what_it_concerns(place: Path) -> None:

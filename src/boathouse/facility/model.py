@@ -51,7 +51,7 @@ Duration = Annotated[float, BeforeValidator(_duration), Field(json_schema_extra=
 Address = Annotated[str, AfterValidator(_address)]
 Network = Annotated[str, AfterValidator(_network)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
-RseName = Annotated[str, Field(pattern=r"^[A-Z0-9]([A-Z0-9_\-]{0,253}[A-Z0-9])?$")]
+RseName = Annotated[str, Field(pattern=r"^[A-Z0-9]([A-Z0-9_\-]{0,97}[A-Z0-9])?$")]
 Label = Annotated[str, Field(pattern=r"^[A-Z0-9]([A-Z0-9\-]{0,62}[A-Z0-9])?$")]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_\-]{0,24}$")]
 ScopeName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,24}$")]

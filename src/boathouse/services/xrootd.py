@@ -10,6 +10,7 @@ for third-party copies and the catalogue's deletions. The issuer gives tokens fo
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -29,7 +30,7 @@ HEALTH_PATH = "/static/health"
 # Every xrootd of a facility has these lines: where its state is, TLS, and tokens as the only way in.
 _COMMON = """\
 all.sitename {site}
-all.adminpath {run}
+all.adminpath {admin}
 all.pidpath {run}
 # Address look-ups would ask the network's name server for every client.
 xrd.network nodnr
@@ -215,8 +216,6 @@ def server_unit(
             _socket(context, f"{key}.https"),
             "--",
             str(context.programs.xrootd_bin / "xrootd"),
-            "-n",
-            name,
             "-c",
             str(server.path),
         ),
@@ -228,10 +227,20 @@ def server_unit(
             **(env or {}),
         },
         needs=("keeper",),
-        directories=(context.run(name), key_cache_directory(context, name), *directories),
+        directories=(
+            context.run(name),
+            _admin_directory(context, name),
+            key_cache_directory(context, name),
+            *directories,
+        ),
         files=(server, *others),
         url=context.url(f"{key}.https"),
     )
+
+
+def _admin_directory(context: Context, name: str) -> Path:
+    """Where a server makes its socket, whose whole path ends at 107 characters: short, however long the name is."""
+    return context.run(hashlib.sha256(name.encode()).hexdigest()[:8])
 
 
 def _server_files(context: Context, *, name: str, key: str, site: str, config: str, base_path: str) -> tuple[File, ...]:
@@ -239,6 +248,7 @@ def _server_files(context: Context, *, name: str, key: str, site: str, config: s
     scitokens, health = context.config(name, "scitokens.cfg"), context.config(name, "health.json")
     common = _COMMON.format(
         site=site,
+        admin=_admin_directory(context, name),
         run=context.run(name),
         root_port=context.ports[f"{key}.root"],
         https_port=context.ports[f"{key}.https"],

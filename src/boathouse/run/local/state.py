@@ -26,7 +26,7 @@ _RECORD = "state.json"
 _LOCK = "lock"
 _SHARED_LINKS = Path("/run/boathouse")
 """Short links of facilities that root has brought up."""
-_LONGEST_ROOT = 60
+LONGEST_ROOT = 60
 """Unix sockets end at 107 characters; the longest name below the root has 40."""
 
 
@@ -122,7 +122,7 @@ def open_existing(path: Path, account: Account) -> State:
 def _root(path: Path, account: Account) -> Path:
     """The state directory itself, or a short link to it if its name is long or has characters services trip over."""
     text = str(path)
-    if len(text) <= _LONGEST_ROOT and all(c.isalnum() or c in "/._-" for c in text):
+    if len(text) <= LONGEST_ROOT and all(c.isalnum() or c in "/._-" for c in text):
         return path
     name = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
     shared = _SHARED_LINKS / name
