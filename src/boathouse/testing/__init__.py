@@ -1,3 +1,15 @@
-"""Shipped test tools: a whole facility as a context manager, and services that misbehave on purpose."""
+"""Shipped test tools: whole facilities, single units of them, and what stands in for others.
+
+``box``
+    a whole facility as a context manager;
+``units``, ``processes``, ``postgres``
+    some units of a plan, each started, killed and asked by itself, and their databases;
+``issuer``, ``https``, ``pki``
+    an issuer that signs anything, servers and authorities of a test's own;
+``faults``, ``reporter``
+    services that misbehave on purpose;
+``scratch``, ``wait``
+    a place and ports for them, and waiting for them.
+"""
 
 from __future__ import annotations

@@ -6,36 +6,29 @@
 
 from __future__ import annotations
 
-import http.server
 import os
-import shutil
-import signal
 import ssl
 import subprocess
-import tempfile
-import threading
-import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
-from joserfc import jwt
 from joserfc.jwk import ECKey, OctKey
 
-from boathouse.facility.model import Facility
-from boathouse.plan.model import Certificate, Unit
-from boathouse.plan.service import Context, Programs
-from boathouse.run.local import files, ports
-from boathouse.run.local.account import child_environment, service_account
-from boathouse.run.local.probe import Prober
-from boathouse.run.local.state import State, create_or_open, write_atomically
-from boathouse.run.pki import ensure_authority, ensure_certificate
-from boathouse.services import xcache, xrootd
-from boathouse.wlcg import keycache
+from boathouse.plan.service import Programs
+from boathouse.run.local.state import write_atomically
+from boathouse.services import xcache
+from boathouse.testing.https import Handler, HttpsServer
+from boathouse.testing.issuer import KeyIssuer
+from boathouse.testing.pki import Authority
+from boathouse.testing.scratch import free_port, scratch
+from boathouse.testing.units import Units
 
 FACILITY = {
     "name": "storage",
@@ -48,14 +41,6 @@ FACILITY = {
         "SOUTH": {"storage": {"SOUTH-DISK": {"qos": "SAFE"}}},
     },
 }
-TOKENS_PORT = 21999
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float, what: str) -> None:
-    pause, deadline = threading.Event(), time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
-        pause.wait(0.02)
 
 
 @dataclass(frozen=True)
@@ -69,43 +54,29 @@ class Reply:
         return self.body.decode(errors="replace")
 
 
-@dataclass
-class Box:
-    context: Context
-    state: State
-    units: dict[str, Unit]
-    prober: Prober
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    key: ECKey = field(default_factory=lambda: ECKey.generate_key("P-256", {"kid": "one"}))
+class Box(Units):
+    """The servers of this facility; their issuer is a key that the test signs with."""
 
-    def __post_init__(self) -> None:
+    def __init__(self, document: Mapping[str, Any], programs: Programs, directory: Path) -> None:
+        super().__init__(document, programs, directory)
+        self.issuer = KeyIssuer(self.context.issuer)
+        self.servers = [name for name in self.units if name.startswith(("se-", "copy-", "cache-"))]
         tls = ssl.create_default_context(cafile=str(self.context.layout.ca))
         self.connections = urllib3.PoolManager(ssl_context=tls, retries=False, timeout=30.0)
 
     # -- tokens ------------------------------------------------------------------------------------------------
 
-    def jwks(self) -> dict[str, object]:
-        return {"keys": [{**self.key.as_dict(private=False), "alg": "ES256", "use": "sig"}]}
+    @property
+    def key(self) -> ECKey:
+        return self.issuer.key
 
     def audience(self, *names: str) -> list[str]:
         return [self.context.addresses[f"{name}.https"] for name in names or self.context.facility.storage]
 
-    def token(self, scope: str, *names: str, life_s: float = 600, **changed: object) -> str:
-        now = int(time.time())
-        header = {"alg": changed.pop("alg", "ES256"), "kid": "one"}
-        key = changed.pop("key", self.key)
-        claims = {
-            "iss": self.context.issuer,
-            "sub": "alice",
-            "aud": self.audience(*names),
-            "iat": min(now, now + life_s) - 10,
-            "nbf": min(now, now + life_s) - 10,
-            "exp": now + life_s,
-            "jti": str(uuid.uuid4()),
-            "scope": scope,
-            "wlcg.ver": "1.0",
-        } | changed
-        return jwt.encode(header, claims, key, algorithms=["ES256", "HS256"])
+    def token(self, scope: str, *names: str, life_s: float = 600, **changed: Any) -> str:
+        algorithm, key = changed.pop("alg", "ES256"), changed.pop("key", None)
+        claims = {"sub": "alice", "aud": self.audience(*names), "scope": scope, **changed}
+        return self.issuer.sign(claims, life_s=life_s, key=key, algorithm=algorithm)
 
     # -- clients -----------------------------------------------------------------------------------------------
 
@@ -147,107 +118,24 @@ class Box:
 
     # -- servers -----------------------------------------------------------------------------------------------
 
-    def unit(self, name: str) -> Unit:
-        return self.units[name]
-
     def data(self, name: str) -> Path:
         return self.context.data(name)
 
-    def log(self, unit: str) -> str:
-        return (self.state.layout.logs / f"{unit}.log").read_text(errors="replace")
-
-    def start(self, *names: str) -> None:
-        for name in names:
-            unit = self.units[name]
-            files.write_unit(unit, self.state, {})
-            log = self.state.layout.logs / f"{name}.log"
-            with log.open("ab") as handle:
-                self.processes[name] = subprocess.Popen(
-                    unit.command,
-                    env=child_environment(self.state.account, self.state.layout.run, unit.env),
-                    cwd=self.state.layout.root,
-                    stdin=subprocess.DEVNULL,
-                    stdout=handle,
-                    stderr=handle,
-                    **self.state.account.popen_arguments(),
-                )
-        for name in names:
-            wait_until(lambda name=name: self._is_ready(name), 30, f"{name} ready")
-
-    def _is_ready(self, name: str) -> bool:
-        status = self.processes[name].poll()
-        assert status is None, f"{name} ended with {status}:\n{self.log(name)[-3000:]}"
-        return self.prober.ask(self.units[name].probe).ok
-
-    def stop(self, *names: str, number: int = signal.SIGTERM) -> None:
-        for name in names:
-            process = self.processes.pop(name)
-            process.send_signal(number)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(10)
-
-    def seed_keys(self) -> None:
-        for name in self.units:
-            directory = xrootd.key_cache_directory(self.context, name)
-            keycache.seed(directory, self.context.issuer, self.jwks())
-            for path in (directory, keycache.database(directory).parent, keycache.database(directory)):
-                self.state.account.own(path)
-
     def write_service_tokens(self) -> None:
+        """What the keeper does for caches."""
         for name in self.context.facility.caches:
             token = self.token("storage.read:/", aud=list(xcache.upstream_audiences(self.context, name)))
             write_atomically(xcache.token_file(self.context, name), token, self.state.account, mode=0o600)
 
 
-def make_box(root: Path, programs: Programs, document: dict[str, object]) -> Box:
-    facility = Facility.model_validate(document)
-    account = service_account()
-    state = create_or_open(root / "state", facility.name, account)
-    drivers = (xrootd.StorageElements(), xcache.Caches())
-    requests = [request for driver in drivers for request in driver.ports(facility)]
-    chosen = ports.choose(requests, {}, seed=1500 + os.getpid() % 400)
-    context = Context(
-        facility=facility,
-        layout=state.layout,
-        programs=programs,
-        ports={**chosen, "tokens": TOKENS_PORT},
-        addresses={request.key: request.address for request in requests},
-    )
-    contributions = [driver.plan(context) for driver in drivers]
-    files.prepare_state(state)
-    ensure_authority(state.layout.pki, facility.name, account.own)
-    for contribution in contributions:
-        for certificate in contribution.certificates:
-            ensure_certificate(state.layout.pki, certificate, 86400, account.own)
-    units = {unit.name: unit for contribution in contributions for unit in contribution.units}
-    for unit in units.values():
-        for directory in unit.directories:
-            files.make_directory(directory, account)
-    return Box(context, state, units, Prober(state.layout.ca, account, {}))
-
-
 @pytest.fixture(scope="package")
 def box(programs: Programs) -> Iterator[Box]:
-    # Not pytest's own directory: the services' user must be able to reach it.
-    root = Path(tempfile.mkdtemp(prefix="bh-storage-"))
-    root.chmod(0o755)
-    made = make_box(root, programs, FACILITY)
-    made.seed_keys()
-    made.write_service_tokens()
-    try:
-        made.start(*made.units)
+    with scratch() as directory, Box(FACILITY, programs, directory) as made:
+        for name in made.servers:
+            made.trust(name, made.issuer.url, made.issuer.jwks)
+        made.write_service_tokens()
+        made.start(*made.servers)
         yield made
-    finally:
-        made.stop(*made.processes)
-        shutil.rmtree(root)
-
-
-@pytest.fixture
-def waiting() -> Callable[[Callable[[], bool], float, str], None]:
-    return wait_until
 
 
 @pytest.fixture
@@ -256,47 +144,32 @@ def fresh_path() -> str:
     return f"/lake/cms/{uuid.uuid4().hex[:12]}"
 
 
-@dataclass
-class Stranger:
-    url: str
-    requests: list[str] = field(default_factory=list)
+class Stranger(HttpsServer):
+    """An HTTPS server whose certificate another authority has signed; it counts who comes nevertheless."""
+
+    def __init__(self, authority: Authority) -> None:
+        super().__init__(
+            partial(Asked, stranger=self), "127.0.0.1", free_port(), authority.certificate("stranger", "127.0.0.1")
+        )
+        self.requests: list[str] = []
+
+
+class Asked(Handler):
+    def __init__(self, *args: Any, stranger: Stranger) -> None:
+        self._stranger = stranger
+        super().__init__(*args)
+
+    def respond(self) -> None:
+        self._stranger.requests.append(self.path)
+        self.send_error(404)
 
 
 @pytest.fixture
-def stranger(tmp_path) -> Iterator[Stranger]:
-    """An HTTPS server whose certificate another authority has signed."""
-    ensure_authority(tmp_path, "elsewhere", lambda _: None)
-    ensure_certificate(tmp_path, Certificate("stranger", ("127.0.0.1",)), 3600, lambda _: None)
-    seen = Stranger("")
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def handle_one_request(self) -> None:
-            try:
-                super().handle_one_request()
-            except (ssl.SSLError, ConnectionResetError):
-                self.close_connection = True
-
-        def do_HEAD(self) -> None:
-            seen.requests.append(self.path)
-            self.send_error(404)
-
-        do_GET = do_HEAD  # noqa: N815 - the name is the base class's
-
-        def log_message(self, *_: object) -> None:
-            """Silence."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        tls.load_cert_chain(tmp_path / "stranger.pem", tmp_path / "stranger.key")
-        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        seen.url = f"https://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield seen
-        finally:
-            server.shutdown()
-            thread.join()
+def stranger(tmp_path: Path) -> Iterator[Stranger]:
+    made = Stranger(Authority(tmp_path))
+    made.start()
+    yield made
+    made.stop()
 
 
 @pytest.fixture

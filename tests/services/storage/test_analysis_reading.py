@@ -19,6 +19,7 @@ from boathouse.analysis.sources import Access
 from boathouse.compute.inline import Inline
 from boathouse.compute.local import LocalDask
 from boathouse.errors import AuthError, StorageError
+from boathouse.testing.wait import wait_for
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "analysis" / "dimuon.py"
 NAMES = ("NORTH-DISK", "SOUTH-DISK", "NORTH-CACHE")
@@ -181,7 +182,7 @@ def test_a_server_may_die_in_the_middle(box, job, stored) -> None:
 
 
 @pytest.mark.parametrize("form", ["root", "https"])
-def test_a_renewed_token_is_used_at_once(box, job, stored, waiting, form) -> None:
+def test_a_renewed_token_is_used_at_once(box, job, stored, form) -> None:
     """Connections that were made with the old token do not keep the new one from being used."""
     remote = with_urls(stored, lambda file: FORMS[form](box, file))
     # The same files by URLs that no worker has open.
@@ -192,7 +193,7 @@ def test_a_renewed_token_is_used_at_once(box, job, stored, waiting, form) -> Non
         write_token(token, short)
         assert job.run(replace(remote, files=remote.files[:1])).events == 20_000
         url = box.url("NORTH-DISK", lake_path(stored.files[0]))
-        waiting(lambda: box.http("HEAD", url, short).status in {401, 403}, 20, "the token's end")
+        wait_for("the token's end", lambda: box.http("HEAD", url, short).status in {401, 403}, timeout_s=20)
         with pytest.raises(AuthError, match="refused"):
             job.run(replace(fresh, files=fresh.files[1:2]))
         write_token(token, good)

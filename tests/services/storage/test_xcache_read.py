@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from boathouse.testing.wait import wait_for
+
 CACHE = "NORTH-CACHE"
 
 
@@ -49,12 +51,12 @@ def test_ways_to_write_the_path(box, fresh_path, form):
     assert box.http("GET", box.url(CACHE, path), reader(box)).body == b"content"
 
 
-def test_replicas_share_what_is_kept(box, fresh_path, content, waiting):
+def test_replicas_share_what_is_kept(box, fresh_path, content):
     """Asked for the replica at another element, which is gone there, the cache gives what it has."""
     box.put("NORTH-DISK", fresh_path, content)
     assert box.http("GET", box.through_cache("NORTH-DISK", fresh_path), reader(box)).body == content
     url = box.through_cache("SOUTH-DISK", fresh_path)
-    waiting(lambda: box.http("GET", url, reader(box)).body == content, 10, "the other replica's URL")
+    wait_for("the other replica's URL", lambda: box.http("GET", url, reader(box)).body == content, timeout_s=10)
 
 
 def test_ranges(box, fresh_path, content):

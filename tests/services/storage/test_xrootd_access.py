@@ -236,7 +236,7 @@ def test_no_token_in_any_log(box, fresh_path):
         box.http("GET", url, token)
         box.http("GET", f"{url}?authz=Bearer%20{token}")
     box.http("GET", box.through_cache("NORTH-DISK", fresh_path), token)
-    for name in box.units:
+    for name in box.servers:
         assert "eyJ" not in box.log(name), name
 
 

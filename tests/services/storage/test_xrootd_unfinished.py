@@ -8,9 +8,11 @@ from contextlib import closing
 
 import pytest
 
+from boathouse.testing.wait import wait_for
+
 
 @pytest.fixture
-def half_sent(box, fresh_path, waiting):
+def half_sent(box, fresh_path):
     """An upload of five megabytes of which half has arrived."""
     name, unit = "SOUTH-DISK", "se-south-disk"
     host, port = box.context.addresses[f"{name}.https"], box.context.ports[f"{name}.https"]
@@ -23,7 +25,7 @@ def half_sent(box, fresh_path, waiting):
     file = box.data(unit) / fresh_path.lstrip("/")
     with closing(connection):
         connection.sendall(head.encode() + b"x" * 2_500_000)
-        waiting(lambda: file.exists() and file.stat().st_size > 1_000_000, 10, "half an upload")
+        wait_for("half an upload", lambda: file.exists() and file.stat().st_size > 1_000_000, timeout_s=10)
         yield connection, file
 
 
