@@ -79,14 +79,18 @@ class Processes:
             wait_for(f"{name} is ready", ready, timeout_s=unit.probe.timeout_s, period_s=0.01)
             self._do(unit.after)
 
-    def stop(self, name: str, number: int | None = None) -> int:
-        """End a unit as the runner does, or with a signal of one's own; its exit status.
+    def stop(self, *names: str, number: int | None = None) -> dict[str, int]:
+        """End units side by side, as the runner does or with a signal of one's own; the exit status of each.
 
         Raises:
-            AssertionError: it does not end.
+            AssertionError: one of them does not end.
         """
-        process, unit = self.processes.pop(name), self.units[name]
-        process.send_signal(number or signal.Signals[f"SIG{unit.stop_signal}"])
+        processes = {name: self.processes.pop(name) for name in names}
+        for name, process in processes.items():
+            process.send_signal(number or signal.Signals[f"SIG{self.units[name].stop_signal}"])
+        return {name: self._ended(name, process) for name, process in processes.items()}
+
+    def _ended(self, name: str, process: subprocess.Popen[bytes]) -> int:
         try:
             return process.wait(_STOP_S)
         except subprocess.TimeoutExpired as error:

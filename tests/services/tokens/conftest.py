@@ -1,18 +1,14 @@
-"""The real issuer on a real PostgreSQL, over TLS with a CA of its own; one of them serves a whole test session."""
+"""The real issuer on a real PostgreSQL, from the drivers' own plan; one of them serves a whole test session."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-import os
 import re
 import secrets
-import shutil
 import signal
-import socket
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
@@ -20,18 +16,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-import psycopg
 import pytest
 import urllib3
 
-from boathouse.plan.model import Certificate
+from boathouse.plan.model import File, Task
 from boathouse.plan.service import Programs
-from boathouse.run import pki
-from boathouse.run.local.account import service_account
+from boathouse.testing.postgres import Databases
+from boathouse.testing.scratch import free_port, scratch
+from boathouse.testing.units import Units
 from boathouse.testing.wait import wait_for
 from boathouse.wlcg.verify import Claims, Verifier
 
-PORTS = range(20000, 20500)
+FACILITY = {"name": "tokens", "vo": "escape", "sites": {"NORTH": {}}}
+"""People, clients and policies of the tests are those of ``seed`` below."""
 DEVICE = "urn:ietf:params:oauth:grant-type:device_code"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
@@ -148,12 +145,10 @@ class Answer:
 class Issuer:
     """A running issuer and how to speak with it."""
 
+    units: Units
+    name: str
+    """Of its unit and of its database."""
     url: str
-    directory: Path
-    ca: Path
-    programs: Programs
-    database: str
-    process: subprocess.Popen[bytes]
     http: urllib3.PoolManager = field(init=False)
     _cookies: dict[str, dict[str, str]] = field(default_factory=dict)
 
@@ -161,20 +156,34 @@ class Issuer:
         self.http = urllib3.PoolManager(ca_certs=str(self.ca), cert_reqs="CERT_REQUIRED", retries=False, timeout=20)
 
     @property
+    def ca(self) -> Path:
+        return self.units.context.layout.ca
+
+    @property
     def config(self) -> Path:
-        return self.directory / "settings.json"
+        return self.units.context.config(self.name, "settings.json")
 
     @property
     def seed(self) -> Path:
-        return self.directory / "seed.json"
+        return self.units.context.config(self.name, "seed.json")
 
     @property
     def keys(self) -> Path:
-        return self.directory / "keys"
+        return self.units.context.data(self.name) / "keys"
 
     @property
     def log(self) -> str:
-        return (self.directory / "log").read_text()
+        return self.units.log(self.name)
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        return self.units.processes[self.name]
+
+    def start(self) -> None:
+        self.units.start(self.name)
+
+    def stop(self) -> None:
+        assert self.units.stop(self.name)[self.name] in (0, -signal.SIGTERM), self.log
 
     def request(self, method: str, path: str, **arguments: Any) -> Answer:
         response = self.http.request(method, self.url + path, redirect=False, **arguments)
@@ -222,18 +231,12 @@ class Issuer:
         return self.token("boathouse", grant_type=DEVICE, device_code=begun["device_code"])
 
     def sql(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.database, autocommit=True) as connection:
-            cursor = connection.execute(statement, values)
-            return cursor.fetchall() if cursor.description else []
+        return Databases(self.units).rows(self.name, statement, *values)
 
-    def command(self, name: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [self.programs.python, "-m", "boathouse.apps.tokens", name, "--config", self.config],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    def command(self, name: str, config: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run the issuer's program as the services' user."""
+        program = (str(self.units.context.programs.python), "-m", "boathouse.apps.tokens")
+        return self.units.run(Task(name, (*program, name, "--config", str(config or self.config)), timeout_s=60))
 
     def reload(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Change the seed and have it applied."""
@@ -331,118 +334,41 @@ class CodeFlow:
 
 
 @pytest.fixture(scope="session")
-def tokens_database(programs: Programs) -> Iterator[str]:
-    """A PostgreSQL of its own; yields a libpq connection string without database name."""
-    account = service_account()
-    directory = Path(tempfile.mkdtemp(prefix="bh-tokens-pg-", dir="/tmp"))
-    directory.chmod(0o755)
-    data, run = directory / "data", directory / "run"
-    for path in (data, run):
-        path.mkdir(mode=0o700)
-        account.own(path)
-    become = account.popen_arguments()
-    environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}
-    subprocess.run(
-        [programs.postgres_bin / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "-E", "UTF8", "--no-locale"],
-        check=True,
-        capture_output=True,
-        env=environment,
-        **become,
-    )
-    log = (directory / "log").open("w")
-    server = subprocess.Popen(
-        [programs.postgres_bin / "postgres", "-D", data, "-k", run, "-c", "listen_addresses="],
-        stdout=subprocess.DEVNULL,
-        stderr=log,
-        env=environment,
-        **become,
-    )
-    url = f"host={run} user=postgres"
-
-    def answers() -> bool:
-        assert server.poll() is None, (directory / "log").read_text()
-        try:
-            psycopg.connect(f"{url} dbname=postgres").close()
-        except psycopg.OperationalError:
-            return False
-        return True
-
-    try:
-        wait_for("PostgreSQL", answers)
-        yield url
-    finally:
-        server.send_signal(signal.SIGINT)
-        server.wait(30)
-        log.close()
-        shutil.rmtree(directory)
-
-
-def free_port() -> int:
-    for port in PORTS:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    message = f"no free port in {PORTS}"
-    raise AssertionError(message)
+def tokens_units(programs: Programs) -> Iterator[Units]:
+    """The facility's PostgreSQL, which runs, and the plan of its issuer."""
+    with scratch() as directory, Units(FACILITY, programs, directory) as units:
+        units.start("postgres")
+        yield units
 
 
 Start = Callable[..., Issuer]
 
 
 @pytest.fixture(scope="session")
-def start_issuer(programs: Programs, tokens_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+def start_issuer(tokens_units: Units) -> Iterator[Start]:
     """Starts issuers, each with a database of its own; stops all of them at the end."""
-    running: list[Issuer] = []
+    made: list[Issuer] = []
 
     def start(**settings: Any) -> Issuer:
-        directory = tmp_path_factory.mktemp("issuer")
-        port, name = free_port(), f"tokens{len(running)}"
-        with psycopg.connect(f"{tokens_database} dbname=postgres", autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        pki.ensure_authority(directory, "test", lambda _: None)
-        wanted = Certificate("server", ("127.0.0.1",), ("localhost",))
-        pki.ensure_certificate(directory, wanted, 86400, lambda _: None)
-        document = {
-            "issuer": f"https://localhost:{port}",
-            "listen_address": "127.0.0.1",
+        port, name = free_port(), f"tokens{len(made)}"
+        issuer = Issuer(tokens_units, name, f"https://localhost:{port}")
+        made.append(issuer)
+        usual = {
+            "issuer": issuer.url,
             "port": port,
-            "certificate": str(directory / "server.pem"),
-            "key": str(directory / "server.key"),
-            "database_url": f"postgresql+psycopg://postgres@/{name}?host={tokens_database.split(maxsplit=1)[0][5:]}",
-            "keys_dir": str(directory / "keys"),
-            "seed": str(directory / "seed.json"),
+            "database_url": Databases(tokens_units).make(name, "tokens"),
+            "keys_dir": str(issuer.keys),
+            "seed": str(issuer.seed),
             "device_interval_s": 0,
         }
-        (directory / "settings.json").write_text(json.dumps(document | settings))
-        (directory / "seed.json").write_text(json.dumps(seed()))
-        with (directory / "log").open("w") as log:
-            process = subprocess.Popen(
-                [programs.python, "-m", "boathouse.apps.tokens", "--config", directory / "settings.json"], stderr=log
-            )
-        issuer = Issuer(
-            document["issuer"], directory, directory / "ca.pem", programs, f"{tokens_database} dbname={name}", process
-        )
-        running.append(issuer)
-
-        def answers() -> bool:
-            assert process.poll() is None, issuer.log
-            try:
-                return issuer.request("GET", "/health").status == 200
-            except urllib3.exceptions.HTTPError:
-                return False
-
-        wait_for("the issuer", answers)
+        tokens_units.variant("tokens", name, (File(issuer.seed, json.dumps(seed())),), **{**usual, **settings})
+        issuer.start()
         return issuer
 
     yield start
-    for issuer in running:
-        issuer.process.send_signal(signal.SIGTERM)
-    for issuer in running:
-        assert issuer.process.wait(20) in (0, -signal.SIGTERM), issuer.log
+    running = [issuer.name for issuer in made if issuer.name in tokens_units.processes]
+    for name, status in tokens_units.stop(*running).items():
+        assert status in (0, -signal.SIGTERM), tokens_units.log(name)
 
 
 @pytest.fixture(scope="session")

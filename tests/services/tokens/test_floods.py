@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 import urllib3
 
 from .conftest import Issuer, Start
@@ -11,7 +9,7 @@ from .conftest import Issuer, Start
 
 def seen_from(issuer: Issuer, address: str) -> Issuer:
     """The same issuer, spoken to from another address of this machine."""
-    other = Issuer(issuer.url, issuer.directory, issuer.ca, issuer.programs, issuer.database, issuer.process)
+    other = Issuer(issuer.units, issuer.name, issuer.url)
     other.http = urllib3.PoolManager(
         ca_certs=str(issuer.ca), cert_reqs="CERT_REQUIRED", retries=False, timeout=20, source_address=(address, 0)
     )
@@ -46,8 +44,7 @@ def test_refusals_of_strangers_are_sampled_and_those_of_clients_are_not(start_is
         issuer.post("/token", "boathouse", grant_type="refresh_token", refresh_token="x")
     for _ in range(70):
         issuer.refused("plain", 400, "invalid_scope", grant_type="client_credentials", scope="scim:read")
-    issuer.process.send_signal(signal.SIGTERM)
-    issuer.process.wait(20)
+    issuer.stop()
     counts = dict(issuer.sql("SELECT detail->>'client', count(*) FROM audit WHERE event = 'token.refused' GROUP BY 1"))
     assert counts["plain"] == 70
     ((left_out,),) = issuer.sql(

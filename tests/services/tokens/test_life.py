@@ -7,14 +7,12 @@ import json
 import os
 import signal
 import ssl
-import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-import urllib3
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
@@ -23,8 +21,7 @@ from boathouse.apps.tokens.database import HEAD
 from boathouse.apps.tokens.schema import metadata
 from boathouse.apps.tokens.settings import load
 from boathouse.errors import AuthError
-from boathouse.plan.model import Certificate
-from boathouse.run import pki
+from boathouse.testing.scratch import free_port
 from boathouse.testing.wait import wait_for
 from boathouse.wlcg.keys import KeyCache
 from boathouse.wlcg.verify import Verifier
@@ -78,21 +75,8 @@ def test_private_keys_are_private_and_survive_a_restart(start_issuer: Start) -> 
 
 def restart(issuer: Issuer) -> float:
     """Stop and start the process; seconds of processor time to the first answer, which other programs do not change."""
-    issuer.process.send_signal(signal.SIGTERM)
-    issuer.process.wait(20)
-    with (issuer.directory / "log").open("a") as log:
-        issuer.process = subprocess.Popen(
-            [issuer.programs.python, "-m", "boathouse.apps.tokens", "--config", issuer.config], stderr=log
-        )
-
-    def answers() -> bool:
-        assert issuer.process.poll() is None, issuer.log
-        try:
-            return issuer.request("GET", "/health").status == 200
-        except urllib3.exceptions.HTTPError:
-            return False
-
-    wait_for("the issuer", answers, period_s=0.01)
+    issuer.stop()
+    issuer.start()
     # User and system time are fields 14 and 15 of proc_pid_stat(5); the name before them may hold spaces.
     fields = Path(f"/proc/{issuer.process.pid}/stat").read_text().rpartition(") ")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -103,10 +87,9 @@ def test_verification_goes_on_while_the_issuer_is_down(start_issuer: Start) -> N
     verifier = Verifier(issuer.url, STORAGE, issuer.ca)
     token = issuer.token("rucio", **CLIENT)["access_token"]
     verifier.verify(token)
-    issuer.process.send_signal(signal.SIGTERM)
-    issuer.process.wait(20)
+    issuer.stop()
     assert verifier.verify(token).covers("storage.read:/lake/cms/file")
-    restart(issuer)
+    issuer.start()
 
 
 def test_keys_made_anew_under_the_same_issuer_are_found(start_issuer: Start) -> None:
@@ -196,39 +179,25 @@ def test_every_token_is_in_the_audit_log_and_the_chain_shows_tampering(start_iss
 
 def test_two_processes_serve_one_database(start_issuer: Start) -> None:
     issuer = start_issuer()
-    twin_settings = json.loads(issuer.config.read_text()) | {"port": 20498}
-    twin_config = issuer.directory / "twin.json"
-    twin_config.write_text(json.dumps(twin_settings))
-    with (issuer.directory / "log").open("a") as log:
-        twin = subprocess.Popen(
-            [issuer.programs.python, "-m", "boathouse.apps.tokens", "--config", twin_config], stderr=log
-        )
+    port = free_port()
+    other = Issuer(issuer.units, f"{issuer.name}-twin", f"https://localhost:{port}")
+    issuer.units.variant(issuer.name, other.name, port=port)
+    other.start()
     try:
-        other = Issuer("https://localhost:20498", issuer.directory, issuer.ca, issuer.programs, issuer.database, twin)
-
-        def answers() -> bool:
-            assert twin.poll() is None, issuer.log
-            try:
-                return other.request("GET", "/health").status == 200
-            except urllib3.exceptions.HTTPError:
-                return False
-
-        wait_for("the twin", answers)
         for asked in (issuer, other) * 5:
             token = asked.token("rucio", **CLIENT)["access_token"]
             assert issuer.verify(token, STORAGE).iss == issuer.url
         assert issuer.command("audit-verify").returncode == 0
     finally:
-        twin.send_signal(signal.SIGTERM)
-        twin.wait(20)
+        other.stop()
 
 
 def test_a_database_that_drops_connections_costs_no_request(start_issuer: Start) -> None:
     issuer = start_issuer()
     issuer.token("rucio", **CLIENT)
-    name = issuer.database.rpartition("=")[2]
     issuer.sql(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()", name
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
+        issuer.name,
     )
     assert issuer.post("/token", "rucio", **CLIENT).status == 200
 
@@ -242,11 +211,9 @@ def test_a_renewed_certificate_is_served_after_a_hangup(start_issuer: Start) -> 
         return ssl.get_server_certificate(("127.0.0.1", port), ca_certs=str(issuer.ca))
 
     before = served()
-    for name in ("server.pem", "server.key"):
-        (issuer.directory / name).unlink()
-    pki.ensure_certificate(
-        issuer.directory, Certificate("server", ("127.0.0.1",), ("localhost",)), 86400, lambda _: None
-    )
+    for path in issuer.units.tls("tokens"):
+        path.unlink()
+    issuer.units.certify()
     assert served() == before
     issuer.reload(lambda _: None)
     assert served() != before
@@ -288,15 +255,9 @@ def test_it_starts_fast(start_issuer: Start) -> None:
     ],
 )
 def test_wrong_settings_are_named(issuer: Issuer, change: dict[str, Any], words: str) -> None:
-    config = issuer.directory / "wrong.json"
+    config = issuer.config.with_name("wrong.json")
     config.write_text(json.dumps(json.loads(issuer.config.read_text()) | change))
-    result = subprocess.run(
-        [issuer.programs.python, "-m", "boathouse.apps.tokens", "--config", config],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    result = issuer.command("serve", config)
     assert result.returncode == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr
