@@ -1,4 +1,4 @@
-"""A lake in miniature for the transfer service: PostgreSQL, two XRootD servers, an issuer's keys, the service itself.
+"""A lake in miniature for the transfer service, from the drivers' own plan: PostgreSQL, issuer, two XRootD servers.
 
 There are two issuers. The real one gives tokens that live for seconds, for the tests of renewal. The other is a key
 pair whose public half is served over TLS, since tests need tokens that no issuer would give out: expired ones, ones
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from boathouse.plan.service import Programs
+from boathouse.testing.scratch import scratch
 
 from .box import Box, Service
 from .equipment import Gated
@@ -19,16 +20,17 @@ from .equipment import Gated
 
 @pytest.fixture(scope="session")
 def box(programs: Programs) -> Iterator[Box]:
-    made = Box(programs)
-    yield made
-    made.close()
+    with scratch() as directory, Box(programs, directory) as made:
+        made.up()
+        yield made
 
 
 @pytest.fixture(scope="session")
 def gated(box: Box) -> Iterator[Gated]:
-    source = Gated(box.pki)
+    source = Gated(box.authority)
+    source.start()
     yield source
-    source.close()
+    source.stop()
 
 
 @pytest.fixture(scope="session")

@@ -6,14 +6,16 @@ import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
 from boathouse.checksums import Adler32
+from boathouse.testing.pki import Authority
 from boathouse.testing.wait import wait_for
 
 from .box import Box, Service
-from .equipment import DESTINATION, SOURCE, Gated, Pki
+from .equipment import DESTINATION, SOURCE, Gated
 
 
 def only(job: dict[str, list[dict[str, object]]]) -> dict[str, object]:
@@ -233,12 +235,15 @@ def test_a_source_that_dies_in_the_middle_leaves_nothing(box: Box, shared: Servi
     assert box.destination.holds(f"{place}/f") == data
 
 
-def test_a_source_with_an_untrusted_certificate_is_refused(box: Box, shared: Service, place: str) -> None:
-    stranger = Gated(Pki(box.directory("stranger"), box.account))
+def test_a_source_with_an_untrusted_certificate_is_refused(
+    box: Box, shared: Service, place: str, tmp_path: Path
+) -> None:
+    stranger = Gated(Authority(tmp_path))
+    stranger.start()
     stranger.put(f"{place}/f", b"f").set()
     sources = [f"{stranger.davs}{place}/f"]
     file = only(shared.finished(shared.submit(box.file(f"{place}/f", b"f", sources=sources), retry=-1)))
-    stranger.close()
+    stranger.stop()
     assert str(file["reason"]).startswith("SOURCE [source] failure: SSL")
     assert stranger.asked == {}
     assert box.destination.holds(f"{place}/f") is None
@@ -256,13 +261,13 @@ def test_a_copy_that_stalls_is_aborted_and_cleaned(box: Box, gated: Gated, place
     # Either the whole right file, or nothing.
     assert box.destination.holds(f"{place}/f") in (None, data)
     assert service.rows("SELECT 1 FROM tokens") == []
-    service.process.stop()
+    service.stop()
 
 
 def test_storage_that_refuses_connections_costs_no_attempts(box: Box, shared: Service, place: str) -> None:
     data = os.urandom(5000)
     box.put(f"{place}/f", data)
-    box.destination.process.stop()
+    box.destination.stop()
     try:
         job_id = shared.submit(box.file(f"{place}/f", data))
         wait_for("several tries", lambda: len(shared.why(job_id)[0]["attempts"]) >= 3)
@@ -271,8 +276,7 @@ def test_storage_that_refuses_connections_costs_no_attempts(box: Box, shared: Se
         assert "cannot be reached" in file["reason"]
         assert shared.rows("SELECT spent FROM files WHERE job_id = %s", job_id) == [(0,)]
     finally:
-        box.destination.process.start()
-        box.wait_storage(box.destination)
+        box.destination.start()
     assert shared.finished(job_id)["job_state"] == "FINISHED"
     assert shared.rows("SELECT 1 FROM endpoints WHERE host LIKE %s", f"{DESTINATION}:%") == []
 
@@ -286,4 +290,4 @@ def test_a_storage_element_that_stays_away_fails_its_files(box: Box, place: str)
     assert told["file_state"] == "FAILED"
     assert str(told["reason"]).endswith("127.0.1.19:1 could not be reached for too long")
     assert service.rows("SELECT 1 FROM tokens") == []
-    service.process.stop()
+    service.stop()

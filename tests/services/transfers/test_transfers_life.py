@@ -29,7 +29,7 @@ def test_a_killed_worker_leaves_exactly_one_right_file(
     go_on = gated.put(f"{place}/f", data)
     job_id = service.submit(box.file(f"{place}/f", data, sources=[f"{gated.davs}{place}/f"]))
     wait_for("the copy runs", lambda: gated.asked[f"{place}/f"])
-    service.process.stop(signal.SIGKILL)
+    service.stop(signal.SIGKILL)
     if copy_goes_on:
         go_on.set()
         wait_for("the server ends the copy by itself", lambda: box.destination.holds(f"{place}/f") == data)
@@ -42,7 +42,7 @@ def test_a_killed_worker_leaves_exactly_one_right_file(
     assert box.destination.holds(f"{place}/f") == data
     assert list(box.destination.path(place).iterdir()) == [box.destination.path(f"{place}/f")]
     assert service.rows("SELECT 1 FROM files WHERE busy") == service.rows("SELECT 1 FROM tokens") == []
-    service.process.stop()
+    service.stop()
 
 
 def test_a_canceled_copy_stops_and_is_cleaned(box: Box, shared: Service, gated: Gated, place: str) -> None:
@@ -73,7 +73,7 @@ def test_a_job_canceled_before_it_starts_never_starts(box: Box, place: str) -> N
     assert service.request("DELETE", f"/jobs/{job_id}").body["job_state"] == "CANCELED"
     assert service.finished(job_id)["job_state"] == "CANCELED"
     wait_for("nothing is held", lambda: not service.rows("SELECT 1 FROM files WHERE busy"))
-    service.process.stop()
+    service.stop()
 
 
 def test_a_stopped_service_goes_on_where_it_was(box: Box, gated: Gated, place: str) -> None:
@@ -82,13 +82,13 @@ def test_a_stopped_service_goes_on_where_it_was(box: Box, gated: Gated, place: s
     go_on = gated.put(f"{place}/f", data)
     job_id = service.submit(box.file(f"{place}/f", data, sources=[f"{gated.davs}{place}/f"]))
     wait_for("the copy runs", lambda: gated.asked[f"{place}/f"])
-    service.process.stop()
+    service.stop()
     assert service.rows("SELECT file_state, spent FROM files") == [("SUBMITTED", 0)]
     go_on.set()
     service.start()
     assert service.finished(job_id)["job_state"] == "FINISHED"
     assert box.destination.holds(f"{place}/f") == data
-    service.process.stop()
+    service.stop()
 
 
 def test_postgresql_restarted_under_a_busy_service(box: Box, shared: Service, gated: Gated, place: str) -> None:
@@ -96,11 +96,11 @@ def test_postgresql_restarted_under_a_busy_service(box: Box, shared: Service, ga
     go_on = gated.put(f"{place}/f", data)
     job_id = shared.submit(box.file(f"{place}/f", data, sources=[f"{gated.davs}{place}/f"]))
     wait_for("the copy runs", lambda: gated.asked[f"{place}/f"])
-    box.postgres.stop(signal.SIGINT)
+    box.stop("postgres")
     assert shared.request("GET", f"/jobs/{job_id}").status == 503
     go_on.set()
     wait_for("the copy ends meanwhile", lambda: box.destination.holds(f"{place}/f") == data)
-    box.postgres.start()
+    box.start("postgres")
     wait_for("the service is well again", lambda: shared.request("GET", "/health").status == 200)
     assert shared.finished(job_id)["job_state"] == "FINISHED"
     assert gated.asked[f"{place}/f"] == 1
@@ -116,11 +116,11 @@ def test_three_workers_share_one_database(box: Box, place: str) -> None:
     job_id = services[0].submit(*(box.file(path, data) for path, data in contents.items()))
     assert services[1].finished(job_id)["job_state"] == "FINISHED"
     assert {path: box.destination.holds(path) for path in contents} == contents
-    done = [int(service.process.log.read_text().count(" copy FINISHED in ")) for service in services]
+    done = [int(service.log.count(" copy FINISHED in ")) for service in services]
     assert sum(done) == 60
     assert all(done), done
     for service in services:
-        service.process.stop()
+        service.stop()
 
 
 def test_another_worker_takes_over_from_a_killed_one(box: Box, gated: Gated, place: str) -> None:
@@ -131,11 +131,11 @@ def test_another_worker_takes_over_from_a_killed_one(box: Box, gated: Gated, pla
     job_id = first.submit(box.file(f"{place}/f", data, sources=[f"{gated.davs}{place}/f"]))
     wait_for("the copy runs", lambda: gated.asked[f"{place}/f"])
     second = box.service("heirs1", database_url=url).start()
-    first.process.stop(signal.SIGKILL)
+    first.stop(signal.SIGKILL)
     go_on.set()
     assert second.finished(job_id)["job_state"] == "FINISHED"
     assert box.destination.holds(f"{place}/f") == data
-    second.process.stop()
+    second.stop()
 
 
 def test_a_copy_begins_at_once(box: Box, shared: Service, gated: Gated, place: str) -> None:
