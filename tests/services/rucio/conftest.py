@@ -6,42 +6,25 @@
 
 from __future__ import annotations
 
-import base64
-import http.server
 import json
-import os
-import shutil
-import signal
-import ssl
-import subprocess
-import tempfile
 import threading
 import time
-import urllib.parse
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import urllib3
-from joserfc import jwt
-from joserfc.jwk import ECKey
 
-from boathouse.facility.model import Facility
-from boathouse.plan.model import Certificate, Task, Unit
-from boathouse.plan.service import Context, Programs
-from boathouse.run.local import files, ports, secrets
-from boathouse.run.local.account import child_environment, service_account
-from boathouse.run.local.probe import Prober
-from boathouse.run.local.state import State, create_or_open
-from boathouse.run.pki import ensure_authority, ensure_certificate
-from boathouse.services.postgres import Postgres
-from boathouse.services.rucio import Rucio
-from boathouse.services.xrootd import StorageElements
-from boathouse.testing.wait import wait_for
+from boathouse.plan.service import Programs
+from boathouse.testing.https import Handler, HttpsServer
+from boathouse.testing.issuer import IssuerServer
+from boathouse.testing.postgres import Databases
+from boathouse.testing.scratch import scratch
+from boathouse.testing.units import Units
 
 FACILITY: dict[str, Any] = {
     "name": "catalogue",
@@ -65,102 +48,14 @@ FACILITY: dict[str, Any] = {
 }
 
 
-class IssuerServer:
-    """Metadata, keys and client credentials over TLS; the keys can be changed and the server taken down."""
-
-    def __init__(self, port: int, certificate: Path, key: Path) -> None:
-        self.url = f"https://localhost:{port}"
-        self._address = ("127.0.0.1", port)
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._tls.load_cert_chain(certificate, key)
-        self.requests: list[dict[str, str]] = []
-        self.fetches: list[str] = []
-        self.rotate()
-        self._server: http.server.ThreadingHTTPServer | None = None
-
-    def rotate(self) -> None:
-        """A new key; the old one is no longer published."""
-        self.key = ECKey.generate_key("P-256", {"kid": uuid.uuid4().hex})
-
-    def sign(self, claims: Mapping[str, Any]) -> str:
-        now = int(time.time())
-        full = {
-            "iss": self.url,
-            "wlcg.ver": "1.0",
-            "iat": now,
-            "nbf": now - 10,
-            "exp": now + 3600,
-            "jti": uuid.uuid4().hex,
-            **claims,
-        }
-        return jwt.encode({"alg": "ES256", "kid": self.key.kid}, full, self.key)
-
-    def documents(self) -> dict[str, dict[str, Any]]:
-        return {
-            "/.well-known/openid-configuration": {
-                "issuer": self.url,
-                "authorization_endpoint": f"{self.url}/authorize",
-                "token_endpoint": f"{self.url}/token",
-                "jwks_uri": f"{self.url}/jwks",
-            },
-            "/jwks": {"keys": [{**self.key.as_dict(private=False), "alg": "ES256", "use": "sig"}]},
-        }
-
-    def grant(self, client: str, form: dict[str, str]) -> dict[str, Any]:
-        self.requests.append({"client": client, **form})
-        token = self.sign({"sub": client, "aud": form.get("audience", "").split(), "scope": form.get("scope", "")})
-        return {"access_token": token, "token_type": "Bearer", "expires_in": 3600}
-
-    def start(self) -> None:
-        issuer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def _answer(self, document: dict[str, Any] | None) -> None:
-                body = json.dumps(document or {}).encode()
-                self.send_response(200 if document is not None else 404)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def do_GET(self) -> None:
-                issuer.fetches.append(self.path)
-                self._answer(issuer.documents().get(self.path))
-
-            def do_POST(self) -> None:
-                text = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                basic = base64.b64decode(self.headers["Authorization"].removeprefix("Basic ")).decode()
-                self._answer(issuer.grant(basic.split(":")[0], dict(urllib.parse.parse_qsl(text))))
-
-            def log_message(self, *_: object) -> None:
-                """Silence."""
-
-        server = http.server.ThreadingHTTPServer(self._address, Handler)
-        server.daemon_threads = True
-        server.socket = self._tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        self._server = server
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def stop(self) -> None:
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
-
-
-class TransferServer:
+class TransferServer(HttpsServer):
     """FTS3's REST interface over TLS; files finish when the test says so, or at once.
 
     A job with a file whose description holds ``refused`` is refused as a whole.
     """
 
-    def __init__(self, address: str, port: int, certificate: Path, key: Path) -> None:
-        self._address = (address, port)
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._tls.load_cert_chain(certificate, key)
-        self._server: http.server.ThreadingHTTPServer | None = None
+    def __init__(self, address: str, port: int, tls: tuple[Path, Path]) -> None:
+        super().__init__(partial(Transfers, service=self), address, port, tls)
         self._lock = threading.Lock()
         self.reset()
 
@@ -221,52 +116,37 @@ class TransferServer:
             "files": files,
         }
 
-    def start(self) -> None:
-        service = self
+    def note(self, method: str, path: str, authorization: str) -> None:
+        with self._lock:
+            self.requests.append((method, path, authorization))
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
 
-            def _handle(self) -> None:
-                length = int(self.headers.get("Content-Length") or 0)
-                body = json.loads(self.rfile.read(length) or b"null")
-                path = self.path.partition("?")[0]
-                with service._lock:
-                    service.requests.append((self.command, path, self.headers.get("Authorization", "")))
-                answer: Any = {"http_message": "done"}
-                status = 200
-                if (self.command, path) == ("POST", "/jobs"):
-                    if service.refused and service.refused in json.dumps(body["files"]):
-                        status = 400
-                    else:
-                        answer = service.submit(body)
-                elif self.command == "GET" and path.startswith("/jobs/"):
-                    reports = [service.status(job_id) for job_id in path.rpartition("/")[2].split(",")]
-                    answer = reports if len(reports) > 1 else reports[0]
-                    unknown = [report for report in reports if report["http_status"] != "200 Ok"]
-                    status = (207 if len(reports) > 1 else 404) if unknown else 200
-                data = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
+class Transfers(Handler):
+    """One connection to it."""
 
-            do_GET = do_POST = do_DELETE = _handle  # noqa: N815 - the names of the base class
+    def __init__(self, *args: Any, service: TransferServer) -> None:
+        self._service = service
+        super().__init__(*args)
 
-            def log_message(self, *_: object) -> None:
-                """Silence."""
-
-        server = http.server.ThreadingHTTPServer(self._address, Handler)
-        server.daemon_threads = True
-        server.socket = self._tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
-        self._server = server
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def stop(self) -> None:
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
+    def respond(self) -> None:
+        service = self._service
+        body = json.loads(self.body() or b"null")
+        path = self.path.partition("?")[0]
+        service.note(self.command, path, self.headers.get("Authorization", ""))
+        if (self.command, path) == ("POST", "/jobs"):
+            if service.refused and service.refused in json.dumps(body["files"]):
+                self.answer({"http_message": "refused"}, 400)
+            else:
+                self.answer(service.submit(body))
+        elif self.command == "GET" and path.startswith("/jobs/"):
+            reports = [service.status(job_id) for job_id in path.rpartition("/")[2].split(",")]
+            unknown = any(report["http_status"] != "200 Ok" for report in reports)
+            if len(reports) == 1:
+                self.answer(reports[0], 404 if unknown else 200)
+            else:
+                self.answer(reports, 207 if unknown else 200)
+        else:
+            self.answer({"http_message": "done"})
 
 
 @dataclass(frozen=True)
@@ -288,22 +168,16 @@ class Reply:
         return self.headers.get("ExceptionClass", "")
 
 
-@dataclass
-class RucioBox:
-    context: Context
-    state: State
-    units: dict[str, Unit]
-    values: dict[str, str]
-    issuer: IssuerServer
-    transfers: TransferServer
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    done: set[str] = field(default_factory=set)
-    """Tasks that are not to run again."""
+class RucioBox(Units):
+    """PostgreSQL, Rucio and the doors of storage; issuer and transfer service do as the test says."""
 
-    def __post_init__(self) -> None:
-        tls = ssl.create_default_context(cafile=str(self.context.layout.ca))
-        self.connections = urllib3.PoolManager(ssl_context=tls, retries=False, timeout=30.0, maxsize=16)
-        self.prober = Prober(self.context.layout.ca, self.state.account, {})
+    def __init__(self, programs: Programs, directory: Path) -> None:
+        super().__init__(FACILITY, programs, directory)
+        ports, addresses = self.context.ports, self.context.addresses
+        self.issuer = IssuerServer(ports["tokens"], self.tls("tokens"))
+        self.transfers = TransferServer(addresses["transfers"], ports["transfers"], self.tls("transfers"))
+        ca = str(self.context.layout.ca)
+        self.connections = urllib3.PoolManager(ca_certs=ca, retries=False, timeout=30.0, maxsize=16)
 
     # -- as a client -------------------------------------------------------------------------------------------
 
@@ -330,134 +204,17 @@ class RucioBox:
         answer = self.connections.request(method, url, body=data, headers=headers, redirect=False)
         return Reply(answer.status, answer.headers, answer.data.decode())
 
-    # -- as the operating system -------------------------------------------------------------------------------
+    # -- as the operator ---------------------------------------------------------------------------------------
 
-    @property
-    def database(self) -> psycopg.Connection[Any]:
-        return psycopg.connect(
-            host=str(self.context.run("postgres")),
-            dbname="rucio",
-            user="rucio",
-            password=self.values["postgres-rucio"],
-            autocommit=True,
-        )
-
-    def rows(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
-        with self.database as connection:
-            cursor = connection.execute(statement, arguments)
-            return cursor.fetchall() if cursor.description else []
-
-    def log(self, unit: str) -> str:
-        return (self.state.layout.logs / f"{unit}.log").read_text(errors="replace")
-
-    def run(self, task: Task) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            task.command,
-            env=child_environment(self.state.account, self.state.layout.run, task.env),
-            cwd=self.state.layout.root,
-            capture_output=True,
-            text=True,
-            timeout=task.timeout_s,
-            check=False,
-            **self.state.account.popen_arguments(),
-        )
-
-    def write(self, name: str) -> None:
-        files.write_unit(self.units[name], self.state, self.values)
-
-    def start(self, name: str) -> None:
-        unit = self.units[name]
-        self.write(name)
-        self._do(unit.prepare)
-        with (self.state.layout.logs / f"{name}.log").open("ab") as handle:
-            self.processes[name] = subprocess.Popen(
-                unit.command,
-                env=child_environment(self.state.account, self.state.layout.run, unit.env),
-                cwd=self.state.layout.root,
-                stdin=subprocess.DEVNULL,
-                stdout=handle,
-                stderr=handle,
-                **self.state.account.popen_arguments(),
-            )
-        wait_for(f"{name} ready", lambda: self._is_ready(name), timeout_s=60)
-        self._do(unit.after)
-
-    def _do(self, tasks: tuple[Task, ...]) -> None:
-        for task in tasks:
-            if task.name in self.done:
-                continue
-            done = self.run(task)
-            assert done.returncode == 0, f"{task.name}: {done.stdout}\n{done.stderr}"
-            if task.once:
-                self.done.add(task.name)
-
-    def _is_ready(self, name: str) -> bool:
-        status = self.processes[name].poll()
-        assert status is None, f"{name} ended with {status}:\n{self.log(name)[-4000:]}"
-        return self.prober.ask(self.units[name].probe).ok
-
-    def stop(self, name: str) -> float:
-        """End a unit as the runner does; how many seconds it took."""
-        process = self.processes.pop(name)
-        began = time.monotonic()
-        process.send_signal(signal.Signals[f"SIG{self.units[name].stop_signal}"])
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
-            raise
-        return time.monotonic() - began
-
-
-def make_box(root: Path, programs: Programs, document: dict[str, Any]) -> RucioBox:
-    facility = Facility.model_validate(document)
-    account = service_account()
-    state = create_or_open(root / "state", facility.name, account)
-    drivers = (Postgres(), StorageElements(), Rucio())
-    requests = [request for driver in drivers for request in driver.ports(facility)]
-    chosen = ports.choose(requests, {}, seed=1100 + os.getpid() % 300)
-    issuer_port = next(port for port in range(21000, 21100) if ports.is_free("127.0.0.1", port))
-    context = Context(
-        facility=facility,
-        layout=state.layout,
-        programs=programs,
-        ports={**chosen, "tokens": issuer_port, "transfers": issuer_port},
-        addresses={**{request.key: request.address for request in requests}, "transfers": "127.0.0.2"},
-    )
-    contributions = [driver.plan(context) for driver in drivers]
-    files.prepare_state(state)
-    ensure_authority(state.layout.pki, facility.name, account.own)
-    wanted = [certificate for contribution in contributions for certificate in contribution.certificates]
-    equipment = (Certificate("tokens", ("127.0.0.1",), ("localhost",)), Certificate("transfers", ("127.0.0.2",)))
-    for certificate in (*wanted, *equipment):
-        ensure_certificate(state.layout.pki, certificate, 86400, account.own)
-    values = secrets.ensure(
-        [secret for contribution in contributions for secret in contribution.secrets], state.layout.secrets, account
-    )
-    issuer = IssuerServer(issuer_port, state.layout.certificate("tokens"), state.layout.key("tokens"))
-    transfers = TransferServer(
-        "127.0.0.2", issuer_port, state.layout.certificate("transfers"), state.layout.key("transfers")
-    )
-    units = {unit.name: unit for contribution in contributions for unit in contribution.units}
-    return RucioBox(context, state, units, values, issuer, transfers)
+    def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        return Databases(self).rows("rucio", statement, *values)
 
 
 @pytest.fixture(scope="package")
 def box(programs: Programs) -> Iterator[RucioBox]:
-    # Not pytest's own directory: the services' user must be able to reach it.
-    root = Path(tempfile.mkdtemp(prefix="bh-rucio-"))
-    root.chmod(0o755)
-    made = make_box(root, programs, FACILITY)
-    made.issuer.start()
-    made.transfers.start()
-    try:
+    with scratch() as directory, RucioBox(programs, directory) as made:
+        made.beside(made.issuer)
+        made.beside(made.transfers)
         made.start("postgres")
         made.start("rucio")
         yield made
-    finally:
-        for name in [name for name in ("rucio-daemons", "rucio", "postgres") if name in made.processes]:
-            made.stop(name)
-        made.transfers.stop()
-        made.issuer.stop()
-        shutil.rmtree(root)

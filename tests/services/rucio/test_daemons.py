@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 import time
 import uuid
@@ -293,7 +294,9 @@ def test_the_database_may_go_and_come_back(daemons):
 
 
 def test_the_daemons_end_quickly(daemons):
-    assert daemons.box.stop("rucio-daemons") < 5
+    began = time.monotonic()
+    daemons.box.stop("rucio-daemons")
+    assert time.monotonic() - began < 5
     daemons.box.start("rucio-daemons")
 
 
@@ -302,9 +305,7 @@ def test_killed_daemons_go_on_where_they_were(daemons):
     box.transfers.held = True
     rule = daemons.rule(daemons.dataset(4))
     wait_for("it is submitted", lambda: [state for state, _ in daemons.requests()] == ["S"] * 4)
-    process = box.processes.pop("rucio-daemons")
-    os.kill(process.pid, 9)
-    process.wait(10)
+    box.stop("rucio-daemons", number=signal.SIGKILL)
     box.transfers.release(4)
     box.start("rucio-daemons")
     daemons.wait_ok(rule, timeout_s=30)

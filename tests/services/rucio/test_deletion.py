@@ -7,9 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from boathouse.services import xrootd
 from boathouse.testing.wait import wait_for
-from boathouse.wlcg import keycache
 
 UNITS = ("se-north-disk", "copy-north-disk", "se-north_raw", "copy-north_raw")
 """The doors for people, where the test looks, and those for services, where Rucio deletes."""
@@ -62,11 +60,7 @@ class Storage:
 @pytest.fixture(scope="module")
 def storage(box) -> Iterator[Storage]:
     for unit in UNITS:
-        box.write(unit)
-        directory = xrootd.key_cache_directory(box.context, unit)
-        keycache.seed(directory, box.issuer.url, box.issuer.documents()["/jwks"])
-        for path in (directory, keycache.database(directory).parent, keycache.database(directory)):
-            box.state.account.own(path)
+        box.trust(unit, box.issuer.url, box.issuer.jwks)
         box.start(unit)
     box.start("rucio-daemons")
     yield Storage(box)
