@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,18 +15,10 @@ import yaml
 from boathouse.run.local.state import LONGEST_ROOT
 from boathouse.run.local.supervise import marked_processes
 from boathouse.testing.box import Box, box
+from boathouse.testing.scratch import scratch
+from boathouse.testing.small import small
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-
-# One storage element is enough where only starting and stopping is looked at.
-SMALL = {
-    "name": "small",
-    "vo": "escape",
-    "sites": {"CNAF": {"storage": {"CNAF-STORM": {"qos": "FAST"}}, "caches": {"CNAF-XCACHE": {}}}},
-    "groups": {"cms": {}},
-    "users": {"alice": {"groups": ["cms"]}},
-    "scopes": {"cms": {"group": "cms"}},
-}
 
 SEED_RSES = {
     "CNAF-STORM",
@@ -47,11 +37,9 @@ SEED_RSES = {
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="boathouse-", dir="/var/tmp"))
-    directory.chmod(0o755)
-    yield directory
-    run("down", state=directory / "state")
-    shutil.rmtree(directory)
+    with scratch() as directory:
+        yield directory
+        run("down", state=directory / "state")
 
 
 def write(place: Path, document: dict[str, object]) -> Path:
@@ -128,7 +116,7 @@ def test_a3_the_eleven_storage_elements_of_the_seeds_come_up_and_are_active() ->
 
 
 def test_a93_destroyed_and_made_again_from_one_file_it_is_the_same(place: Path) -> None:
-    facility, state = write(place, SMALL), place / "state"
+    facility, state = write(place, small()), place / "state"
     seen = []
     for _ in range(2):
         assert run("up", facility, state=state).returncode == 0
@@ -141,7 +129,7 @@ def test_a93_destroyed_and_made_again_from_one_file_it_is_the_same(place: Path) 
 
 
 def test_two_facilities_stand_side_by_side_one_of_them_in_a_directory_with_a_space(place: Path) -> None:
-    facility = write(place, SMALL)
+    facility = write(place, small())
     states = [place / "state", place / "my second lake"]
     try:
         for state in states:
@@ -168,13 +156,13 @@ def test_the_longest_names_fit_into_the_longest_directory_that_needs_no_link(pla
 
 
 def test_up_twice_restarts_nothing_and_a_changed_file_only_what_it_concerns(place: Path) -> None:
-    facility, state = write(place, SMALL), place / "state"
+    facility, state = write(place, small()), place / "state"
     assert run("up", facility, state=state).returncode == 0
     before = pids(state)
     assert run("up", facility, state=state).returncode == 0
     assert pids(state) == before
 
-    changed = json.loads(json.dumps(SMALL))
+    changed = small()
     changed["sites"]["CNAF"]["storage"]["CNAF-STORM"]["extra_config"] = "# a line of the operator's"
     assert run("up", write(place, changed), state=state).returncode == 0
     after = pids(state)
@@ -183,7 +171,7 @@ def test_up_twice_restarts_nothing_and_a_changed_file_only_what_it_concerns(plac
 
 
 def test_a_facility_of_an_older_boathouse_with_fewer_ports_is_shown_stopped_and_brought_up(place: Path) -> None:
-    facility, state = write(place, SMALL), place / "state"
+    facility, state = write(place, small()), place / "state"
     assert run("up", facility, state=state).returncode == 0
     kept = json.loads((state / "ports.json").read_text())
     older = {key: port for key, port in kept.items() if ".copy." not in key}
@@ -197,9 +185,10 @@ def test_a_facility_of_an_older_boathouse_with_fewer_ports_is_shown_stopped_and_
 
 def test_a5_a_site_joins_a_running_facility_without_stopping_the_others(place: Path) -> None:
     state = place / "state"
-    assert run("up", write(place, SMALL), state=state).returncode == 0
+    joined = small()
+    joined["sites"]["CNAF"]["caches"]["CNAF-XCACHE"]["upstreams"] = "lake"
+    assert run("up", write(place, joined), state=state).returncode == 0
     before = pids(state)
-    joined = json.loads(json.dumps(SMALL))
     joined["sites"]["PIC"] = {"storage": {"PIC-DCACHE": {"qos": "B"}}}
     result = run("up", write(place, joined), state=state)
     assert result.returncode == 0, result.stderr
@@ -215,7 +204,7 @@ def test_ports_in_use_are_all_named_before_anything_starts(place: Path) -> None:
             held.bind(("127.0.0.1", 0))
             held.listen()
         wanted = [one.getsockname()[1], two.getsockname()[1]]
-        document = SMALL | {"services": {"issuer_port": wanted[0], "catalogue_port": wanted[1]}}
+        document = small(services={"issuer_port": wanted[0], "catalogue_port": wanted[1]})
         result = run("up", write(place, document), state=place / "state")
     assert result.returncode == 4
     assert all(f"port {port} is in use" in result.stderr for port in wanted)
@@ -224,7 +213,7 @@ def test_ports_in_use_are_all_named_before_anything_starts(place: Path) -> None:
 
 
 def test_too_little_disk_is_told_before_anything_starts(place: Path) -> None:
-    document = SMALL | {"services": {"disk_reserve": "900 TB"}}
+    document = small(services={"disk_reserve": "900 TB"})
     result = run("up", write(place, document), state=place / "state")
     assert result.returncode == 4
     assert "too little disk" in result.stderr
@@ -232,7 +221,7 @@ def test_too_little_disk_is_told_before_anything_starts(place: Path) -> None:
 
 
 def test_a_service_that_dies_at_start_shows_its_last_lines(place: Path) -> None:
-    document = SMALL | {"services": {"postgres_extra_config": "shared_buffers = a_lot\n"}}
+    document = small(services={"postgres_extra_config": "shared_buffers = a_lot\n"})
     result = run("up", write(place, document), state=place / "state")
     assert result.returncode == 5
     assert "postgres died while starting" in result.stderr

@@ -19,26 +19,17 @@ from boathouse.run.base import UnitState
 from boathouse.run.facility import prepare
 from boathouse.run.pki import expiry
 from boathouse.testing.box import Box, box
+from boathouse.testing.small import small
 from boathouse.testing.wait import wait_for
 
 # Certificates are backdated by an hour: this one has a third of its life left 40 s after it was made.
 LIFETIME_S = 1860
 
-SMALL = {
-    "name": "small",
-    "vo": "escape",
-    "sites": {"CNAF": {"storage": {"CNAF-STORM": {"qos": "FAST"}}, "caches": {"CNAF-XCACHE": {}}}},
-    "groups": {"cms": {}},
-    "users": {"alice": {"groups": ["cms"]}},
-    "scopes": {"cms": {"group": "cms"}},
-    "services": {"certificate_lifetime": f"{LIFETIME_S} s"},
-}
-
 
 @pytest.fixture(scope="module")
 def small_box() -> Iterator[Box]:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        yaml.safe_dump(SMALL, file)
+        yaml.safe_dump(small(services={"certificate_lifetime": f"{LIFETIME_S} s"}), file)
         file.flush()
         with box(Path(file.name)) as running:
             yield running
@@ -63,7 +54,7 @@ def test_certificates_renew_themselves_and_their_services_use_the_new_ones(small
 
 def test_a_nearly_full_disk_stops_the_writers_and_says_so_until_there_is_room(small_box: Box) -> None:
     free = shutil.disk_usage(small_box.state).free
-    changed = dict(SMALL, services={"certificate_lifetime": "30 d", "disk_reserve": free - 400_000_000})
+    changed = small(services={"certificate_lifetime": "30 d", "disk_reserve": free - 400_000_000})
     small_box.local = prepare(_written(small_box, changed), small_box.state)
     small_box.local.up()
     ballast = small_box.work / "ballast"
@@ -78,7 +69,7 @@ def test_a_nearly_full_disk_stops_the_writers_and_says_so_until_there_is_room(sm
         assert "stopped rucio-daemons, transfers until there is room" in shown.stdout
     finally:
         ballast.unlink()
-    small_box.local = prepare(_written(small_box, dict(SMALL, services={"disk_reserve": "1 GB"})), small_box.state)
+    small_box.local = prepare(_written(small_box, small(services={"disk_reserve": "1 GB"})), small_box.state)
     small_box.local.up()
     _wait_ready(small_box)
 

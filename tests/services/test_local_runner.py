@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,9 +24,11 @@ from boathouse.run.local.state import State, create_or_open, forget_link, locked
 from boathouse.run.local.supervise import marked_processes
 from boathouse.services.postgres import Postgres
 from boathouse.testing import faults
+from boathouse.testing.scratch import scratch
+from boathouse.testing.small import small
 from boathouse.testing.wait import wait_for
 
-FACILITY = Facility.model_validate({"name": "small", "vo": "escape", "sites": {"CNAF": {}}})
+FACILITY = Facility.model_validate(small())
 
 
 @dataclass
@@ -71,17 +71,15 @@ def plain_bench(programs: Programs) -> Iterator[Bench]:
 
 
 def _bench(programs: Programs, name: str) -> Iterator[Bench]:
-    base = Path(tempfile.mkdtemp(prefix="bh-", dir="/var/tmp"))
-    base.chmod(0o755)
-    state = create_or_open(base / name, "small", service_account())
-    made = Bench(state, programs)
-    try:
-        yield made
-    finally:
-        made.runner.stop(None)
-        assert not made.alive()
-        forget_link(state)
-        shutil.rmtree(base)
+    with scratch() as base:
+        state = create_or_open(base / name, "small", service_account())
+        made = Bench(state, programs)
+        try:
+            yield made
+        finally:
+            made.runner.stop(None)
+            assert not made.alive()
+            forget_link(state)
 
 
 def test_postgres_comes_up_keeps_its_data_and_goes_down(bench: Bench) -> None:

@@ -8,8 +8,8 @@
     an issuer that signs anything, servers and authorities of a test's own;
 ``faults``, ``reporter``
     services that misbehave on purpose;
-``scratch``, ``wait``
-    a place and ports for them, and waiting for them.
+``small``, ``scratch``, ``wait``
+    a small facility, a place and ports for it, and waiting for it.
 """
 
 from __future__ import annotations

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from boathouse.lake.lake import Lake
 from boathouse.plan import endpoints as endpoints_file
 from boathouse.plan.model import Endpoints
 from boathouse.run.facility import LocalFacility, prepare
+from boathouse.testing.scratch import scratch
 
 
 @dataclass
@@ -99,12 +98,10 @@ def box(facility_file: Path, *, base: Path | None = None) -> Iterator[Box]:
         facility_file: what to bring up.
         base: where its directory is made; the services' user must be able to reach it.
     """
-    directory = Path(tempfile.mkdtemp(prefix="boathouse-", dir=base or "/var/tmp"))  # noqa: S108 - made with mode 0700
-    directory.chmod(0o755)
-    work = directory / "work"
-    work.mkdir(mode=0o700)
-    made: Box | None = None
-    try:
+    with scratch(base) as directory:
+        work = directory / "work"
+        work.mkdir(mode=0o700)
+        made: Box | None = None
         local = prepare(facility_file, directory / "state")
         try:
             local.up()
@@ -114,5 +111,3 @@ def box(facility_file: Path, *, base: Path | None = None) -> Iterator[Box]:
             if made is not None:
                 made.logout_all()
             local.down()
-    finally:
-        shutil.rmtree(directory)

@@ -7,25 +7,11 @@ import pytest
 
 from boathouse.errors import BoathouseError, FacilityError
 from boathouse.facility.load import read
+from boathouse.testing.small import TEXT as GOOD
+
+__all__ = ["EXAMPLES", "GOOD", "Faults"]
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-
-GOOD = """\
-name: small
-vo: escape
-sites:
-  CNAF:
-    storage:
-      CNAF-STORM: {qos: FAST}
-    caches:
-      CNAF-XCACHE: {upstreams: [CNAF-STORM]}
-groups:
-  cms: {}
-users:
-  alice: {groups: [cms]}
-scopes:
-  cms: {group: cms}
-"""
 
 Faults = Callable[[str], list[BoathouseError]]
 
