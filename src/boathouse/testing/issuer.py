@@ -72,8 +72,6 @@ class IssuerServer(KeyIssuer):
         super().__init__(f"https://localhost:{port}")
         self.requests: list[dict[str, str]] = []
         """What clients asked for, with the name of each."""
-        self.fetches: list[str] = []
-        """The documents that were read, one after another."""
         self._server = HttpsServer(partial(_Issuer, issuer=self), "127.0.0.1", port, tls)
 
     def start(self) -> None:
@@ -110,7 +108,6 @@ class _Issuer(Handler):
 
     def respond(self) -> None:
         if self.command == "GET":
-            self._issuer.fetches.append(self.path)
             document = self._issuer.documents().get(self.path)
             self.answer(document or {}, 200 if document else 404)
             return

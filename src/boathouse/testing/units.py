@@ -10,7 +10,7 @@ from typing import Any
 
 from boathouse.facility.model import Facility
 from boathouse.plan.build import build, port_requests
-from boathouse.plan.model import File, Unit
+from boathouse.plan.model import File
 from boathouse.plan.service import Context, Programs
 from boathouse.run.local import files, secrets
 from boathouse.run.local.account import service_account
@@ -55,7 +55,7 @@ class Units(Processes):
         """Certificate chain and key of a unit, for a server of the test's own in its place."""
         return self.state.layout.certificate(name), self.state.layout.key(name)
 
-    def variant(self, of: str, name: str, more: tuple[File, ...] = (), **changes: object) -> Unit:
+    def variant(self, of: str, name: str, more: tuple[File, ...] = (), **changes: object) -> None:
         """Plan another process of a unit, with settings of its own in part.
 
         Args:
@@ -76,7 +76,6 @@ class Units(Processes):
             probe=replace(unit.probe, target=unit.probe.target.replace(f":{settings['port']}/", f":{port}/")),
             files=(new, *others, *more),
         )
-        return self.units[name]
 
     def trust(self, unit: str, issuer: str, jwks: Mapping[str, object]) -> None:
         """Give an XRootD server an issuer's keys, as the keeper does."""
