@@ -149,7 +149,7 @@ def test_the_longest_names_fit_into_the_longest_directory_that_needs_no_link(pla
     storage, cache = "S" * 99, "C" * 99
     sites = {"CNAF": {"storage": {storage: {"qos": "FAST"}}, "caches": {cache: {}}}}
     try:
-        up = run("up", write(place, {**SMALL, "sites": sites}), state=state)
+        up = run("up", write(place, small(sites=sites)), state=state)
         assert up.returncode == 0, up.stderr
     finally:
         run("down", state=state)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from boathouse.testing.postgres import Databases
 from boathouse.testing.wait import wait_for
 
 
@@ -190,7 +191,7 @@ def test_requests_that_somebody_locked_are_looked_for_again(daemons):
     def rounds() -> int:
         return daemons.report()["daemons"]["conveyor-poller"]["cycles"]
 
-    with daemons.box.database as connection, connection.transaction():
+    with Databases(daemons.box).connect("rucio") as connection, connection.transaction():
         connection.execute("SELECT id FROM requests FOR UPDATE")
         daemons.box.transfers.release(1)
         before = rounds()
