@@ -76,7 +76,7 @@ def test_each_kind_of_damage_is_found_and_repaired(lake_box: Box, operator: Lake
         ("checksum", files["rotten"]),
         ("dark", dark),
     }
-    assert "boathouse audit --repair" in found["dark", dark]["remedy"]
+    assert f"boathouse audit --state {lake_box.state} --repair" in found["dark", dark]["remedy"]
     assert COPY in found["lost", files["lost"]]["remedy"]
     quick = run(lake_box)[1]
     assert {item["kind"] for item in quick["findings"]} == {"lost", "size", "dark"}  # type: ignore[attr-defined]

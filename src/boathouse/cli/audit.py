@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from boathouse.cli.common import Json, State, count, emit, err, out, state_dir
+from boathouse.cli.common import Json, State, count, emit, err, hint, hinted, out, state_dir
 from boathouse.cli.lakes import bar, columns, endpoints_of
 from boathouse.errors import PartialError
 from boathouse.lake.audit import Report, audit, repair
@@ -36,9 +37,9 @@ def audit_(
     with bar("reading", size_bytes=0, files=0) as progress:
         report = audit(lake, rses=rse, checksums=checksums, in_flight_s=parse_seconds(in_flight), progress=progress)
     if as_json:
-        emit(report.as_dict())
+        emit(hinted(report.as_dict(), directory))
     else:
-        _print(report)
+        _print(report, directory)
     if mend and report.findings:
         done = repair(lake, report.findings)
         err.print(f"{done} of {len(report.findings)} repaired; the catalogue copies what it can in the background")
@@ -46,7 +47,7 @@ def audit_(
         raise typer.Exit(PartialError.exit_code)
 
 
-def _print(report: Report) -> None:
+def _print(report: Report, state: Path) -> None:
     if report.findings:
         columns(
             ("WHAT", "RSE", "FILE", "EXPECTED", "GOT", "REMEDY"),
@@ -57,7 +58,7 @@ def _print(report: Report) -> None:
                     finding.did or finding.url,
                     finding.expected,
                     finding.got,
-                    finding.remedy,
+                    hint(finding.remedy, state),
                 )
                 for finding in report.findings
             ),

@@ -73,6 +73,18 @@ def hint(text: str, state: Path | None = None) -> str:
     return _COMMAND.sub(command, text)
 
 
+def hinted(document: Any, state: Path | None = None) -> Any:
+    """A JSON document with :func:`hint` applied to every ``remedy`` in it, at any depth."""
+    if isinstance(document, dict):
+        return {
+            key: hint(value, state) if key == "remedy" and isinstance(value, str) else hinted(value, state)
+            for key, value in document.items()
+        }
+    if isinstance(document, list | tuple):
+        return [hinted(value, state) for value in document]
+    return document
+
+
 def is_default(state: Path) -> bool:
     """Whether commands work on this state directory when none is named."""
     try:

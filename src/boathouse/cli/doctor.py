@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import typer
 from rich.markup import escape
 
-from boathouse.cli.common import Json, State, emit, out, state_dir
+from boathouse.cli.common import Json, State, emit, hint, out, state_dir
 from boathouse.errors import HostError
 from boathouse.run import programs
 from boathouse.run.doctor import Finding, Patient, Verdict, examine
@@ -20,7 +21,8 @@ def doctor(*, state: State = None, as_json: Json = False) -> None:
 
     Looks only, changes nothing. Exit code 4 if something fails; warnings leave it at 0.
     """
-    findings = examine(Patient(programs.home(), state_dir(state)))
+    directory = state_dir(state)
+    findings = [addressed(finding, directory) for finding in examine(Patient(programs.home(), directory))]
     if as_json:
         emit([asdict(finding) for finding in findings])
     else:
@@ -28,6 +30,11 @@ def doctor(*, state: State = None, as_json: Json = False) -> None:
             _print(finding)
     if any(finding.verdict is Verdict.fail for finding in findings):
         raise typer.Exit(HostError.exit_code)
+
+
+def addressed(finding: Finding, state: Path) -> Finding:
+    """A finding whose remedy is for the facility in this state directory."""
+    return replace(finding, remedy=hint(finding.remedy, state))
 
 
 def _print(finding: Finding) -> None:

@@ -66,11 +66,12 @@ def _ctrl_c(*_: object) -> None:
 def _report(error: BoathouseError) -> None:
     import json  # noqa: PLC0415
 
-    from boathouse.cli.common import err, given_state, hint  # noqa: PLC0415
+    from boathouse.cli.common import err, given_state, hint, hinted  # noqa: PLC0415
 
+    state = given_state(sys.argv[1:])
     if "--json" in sys.argv:
-        sys.stdout.write(json.dumps(error.as_dict()) + "\n")
-    err.print(hint(f"error: {error}", given_state(sys.argv[1:])), style="red", markup=False)
+        sys.stdout.write(json.dumps(hinted(error.as_dict(), state)) + "\n")
+    err.print(hint(f"error: {error}", state), style="red", markup=False)
 
 
 def _interrupted(what_now: str) -> None:
