@@ -1,7 +1,9 @@
-"""Files that are whole or not there, whoever reads them meanwhile and whatever crashes."""
+"""Files and directories that are whole or not there, whoever reads them meanwhile and whatever crashes."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import tempfile
 from collections.abc import Callable
@@ -9,6 +11,10 @@ from pathlib import Path
 
 Own = Callable[[Path], None]
 """Gives a file to the user that is to have it."""
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+_NO_EXCHANGE = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EXDEV})
+"""What kernels and file systems answer that cannot exchange two names."""
 
 
 def write(path: Path, content: bytes, *, mode: int = 0o600, own: Own | None = None) -> None:
@@ -55,3 +61,47 @@ def write_beside(path: Path, content: bytes, *, mode: int = 0o600, own: Own | No
         made.unlink()
         raise
     return made
+
+
+def replace_directory(new: Path, path: Path) -> None:
+    """Put a directory in place of the one that is there, if any, which then has the name of the new one.
+
+    A reader sees the old one or the new one. On file systems that cannot exchange two names (NFS) there is a moment
+    without either.
+
+    Args:
+        new: the directory, whole, with files only, on the same file system.
+        path: where it is to be.
+
+    Raises:
+        OSError: it cannot be put there; the old one is where it was.
+    """
+    for file in new.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    try:
+        # Into a free place, or over an empty directory.
+        new.rename(path)
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+    else:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(path), _RENAME_EXCHANGE) == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in _NO_EXCHANGE:
+        raise OSError(code, os.strerror(code), str(path))
+    _exchange_by_turns(new, path)
+
+
+def _exchange_by_turns(new: Path, path: Path) -> None:
+    aside = new.with_name(f"{new.name}.old")
+    path.rename(aside)
+    try:
+        new.rename(path)
+    except OSError:
+        aside.rename(path)
+        raise
+    aside.rename(new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import uuid
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import uproot
 
 from boathouse.analysis.samples import Sample, generate
+from boathouse.errors import InputError
 from boathouse.lake.lake import Lake
 from boathouse.lake.names import Did
 from boathouse.testing.box import Box
@@ -69,6 +71,26 @@ def test_c9_the_same_job_gives_the_same_content(lake_box: Box, dataset: Did, res
     second = json.loads(again.stdout)
     assert second["content"] == first["content"]
     assert second["result"] == first["result"]
+
+
+def test_a_result_is_replaced_as_a_whole_and_nothing_else_is(lake_box: Box, tmp_path: Path) -> None:
+    # cases run-1 run-2 run-3
+    (sample,) = generate(Sample(events=2_000, files=1, seed=4), tmp_path / "samples")
+    renamed = tmp_path / "renamed.py"
+    renamed.write_text(DIMUON.read_text().replace("dimuon_mass", "pair_mass"))
+
+    def run(analysis: Path, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return lake_box.cli("run", analysis, sample.path, "--workers", "0", "--out", tmp_path / "r", check=check)
+
+    run(DIMUON)
+    assert "held another result" in run(renamed).stderr
+    assert {path.name for path in (tmp_path / "r").glob("*.png")} == {"pair_mass.png"}
+    (tmp_path / "r" / "notes.txt").write_text("mine")
+    refused = run(DIMUON, check=False)
+    assert refused.returncode == InputError.exit_code
+    assert all(words in refused.stderr for words in ("other files are there", "notes.txt", "--out"))
+    assert (tmp_path / "r" / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "r" / "pair_mass.png").exists()
 
 
 def test_a112_results_go_back_with_their_lineage(lake_box: Box, lake: Lake, dataset: Did, result: Path) -> None:

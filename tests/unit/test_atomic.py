@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -61,3 +62,53 @@ def test_many_writers_leave_one_whole_file(tmp_path: Path) -> None:
         list(pool.map(lambda content: atomic.write(tmp_path / "file", content), contents))
     assert (tmp_path / "file").read_bytes() in contents
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def directory(path: Path, *names: str) -> Path:
+    path.mkdir()
+    for name in names:
+        (path / name).write_text(name)
+    return path
+
+
+def names(path: Path) -> list[str]:
+    return sorted(file.name for file in path.iterdir())
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_directory_takes_a_free_place_or_that_of_an_empty_one(tmp_path: Path, there: bool) -> None:
+    new = directory(tmp_path / "new", "a")
+    if there:
+        (tmp_path / "place").mkdir()
+    atomic.replace_directory(new, tmp_path / "place")
+    assert names(tmp_path) == ["place"]
+    assert names(tmp_path / "place") == ["a"]
+
+
+@pytest.mark.parametrize("exchange", [atomic.replace_directory, atomic._exchange_by_turns])
+def test_a_directory_takes_the_place_of_another_which_takes_its_own(
+    tmp_path: Path, exchange: Callable[[Path, Path], None]
+) -> None:
+    new, place = directory(tmp_path / "new", "a"), directory(tmp_path / "place", "b", "c")
+    inode = new.stat().st_ino
+    exchange(new, place)
+    assert place.stat().st_ino == inode
+    assert (names(place), names(new)) == (["a"], ["b", "c"])
+    assert names(tmp_path) == ["new", "place"]
+
+
+def test_a_directory_never_takes_the_place_of_a_file(tmp_path: Path) -> None:
+    new = directory(tmp_path / "new", "a")
+    (tmp_path / "place").write_text("file")
+    with pytest.raises(NotADirectoryError):
+        atomic.replace_directory(new, tmp_path / "place")
+    assert (tmp_path / "place").read_text() == "file"
+    assert names(new) == ["a"]
+
+
+def test_the_old_directory_comes_back_if_the_new_one_cannot_take_its_place(tmp_path: Path) -> None:
+    place = directory(tmp_path / "place", "b")
+    with pytest.raises(FileNotFoundError):
+        atomic._exchange_by_turns(tmp_path / "nothing", place)
+    assert names(tmp_path) == ["place"]
+    assert names(place) == ["b"]

@@ -57,9 +57,9 @@ def run(
     workers: Annotated[
         int | None, typer.Option(min=0, help="Worker processes; 0 runs in this one.", show_default="one a core")
     ] = None,
-    directory: Annotated[Path, typer.Option("--out", help="Directory for the result.", file_okay=False)] = Path(
-        "result"
-    ),
+    directory: Annotated[
+        Path, typer.Option("--out", help="Directory for the result; an earlier one is replaced.", file_okay=False)
+    ] = Path("result"),
     site: Annotated[str | None, typer.Option(help="Site to read at: its caches come first.")] = None,
     chunk: Annotated[int, typer.Option(min=1000, help="Events that a worker takes at a time, at least.")] = 200_000,
     state: State = None,

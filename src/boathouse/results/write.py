@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from boathouse import atomic
 from boathouse.analysis.run import Histograms
 from boathouse.errors import InputError
 from boathouse.results import files, plots, record
+
+_SHOWN = 3
+"""Names of other files that an error lists."""
 
 
 def require_writable(directory: Path) -> None:
     """Check that a result can be written, before it is computed; leaves no trace.
 
     Raises:
-        InputError: the directory, or the one to make it in, cannot be written.
+        InputError: the directory, or the one to make it in, cannot be written; or something lies there that a result
+            must not replace.
     """
-    existing = next(path for path in (directory, *directory.absolute().parents) if path.exists())
     try:
-        with tempfile.TemporaryDirectory(prefix=".boathouse-", dir=existing):
-            pass
+        place = _place(directory)
+        existing = next(path for path in place.parents if path.exists())
+        for changed in (existing, place) if place.exists() else (existing,):
+            with tempfile.TemporaryDirectory(prefix=".boathouse-", dir=changed):
+                pass
     except OSError as error:
         raise _unwritable(error, directory) from error
 
 
 def write(result: Histograms, directory: Path, context: record.Context) -> dict[str, Any]:
-    """Write everything that a run gave; the record comes last, so a directory with one is complete.
+    """Write everything that a run gave; an earlier result in the directory is replaced as a whole, by one rename.
 
     ::
 
@@ -40,29 +48,76 @@ def write(result: Histograms, directory: Path, context: record.Context) -> dict[
         The record.
 
     Raises:
-        InputError: the directory cannot be written.
+        InputError: the directory cannot be written, or something lies there that a result must not replace.
     """
-    output = result.output
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / record.FILE_NAME).unlink(missing_ok=True)
-        made = [directory / "histograms.root", directory / "histograms.json"]
-        files.write_histograms_root(made[0], output.histograms, output.counts)
-        files.write_histograms_json(made[1], output.histograms, output.counts)
-        if rows := output.rows:
-            made.append(directory / "ntuple.root")
-            files.write_ntuple(made[-1], rows, result.task.tree)
-        note = f"{result.dataset.name}, {result.events:,} events"
-        for name, filled in output.histograms.items():
-            made.append(directory / f"{name}.png")
-            plots.draw(filled, made[-1], note=note)
-        document = record.build(result, made, context)
-        unfinished = directory / f".{record.FILE_NAME}"
-        unfinished.write_bytes(record.canonical(document))
-        unfinished.replace(directory / record.FILE_NAME)
+        place = _place(directory)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{place.name}.", dir=place.parent, ignore_cleanup_errors=True
+        ) as beside:
+            new = Path(beside) / place.name
+            new.mkdir()
+            if place.is_dir():
+                shutil.copymode(place, new)
+            document = _write_into(new, result, context)
+            # What was there goes with the directory beside.
+            atomic.replace_directory(new, place)
     except OSError as error:
         raise _unwritable(error, directory) from error
     return document
+
+
+def _write_into(directory: Path, result: Histograms, context: record.Context) -> dict[str, Any]:
+    output = result.output
+    made = [directory / "histograms.root", directory / "histograms.json"]
+    files.write_histograms_root(made[0], output.histograms, output.counts)
+    files.write_histograms_json(made[1], output.histograms, output.counts)
+    if rows := output.rows:
+        made.append(directory / "ntuple.root")
+        files.write_ntuple(made[-1], rows, result.task.tree)
+    note = f"{result.dataset.name}, {result.events:,} events"
+    for name, filled in output.histograms.items():
+        made.append(directory / f"{name}.png")
+        plots.draw(filled, made[-1], note=note)
+    document = record.build(result, made, context)
+    (directory / record.FILE_NAME).write_bytes(record.canonical(document))
+    return document
+
+
+def _place(directory: Path) -> Path:
+    """Where a result is to be, with links followed.
+
+    Raises:
+        InputError: something is there that a result must not replace.
+        OSError: what is there cannot be looked at.
+    """
+    place = directory.resolve()
+    if Path.cwd().is_relative_to(place) or place.is_mount():
+        raise InputError(
+            "a result cannot take the place of this directory",
+            expected="one that is neither the working directory, nor above it, nor a mount point",
+            where=str(directory),
+            remedy=f"name a directory below it: --out {directory / 'result'}",
+        )
+    if foreign := _foreign(place):
+        raise InputError(
+            "other files are there, which a result would replace",
+            expected="nothing, an empty directory, or a result of `run` with its own files only",
+            got=", ".join(foreign[:_SHOWN]) + (", …" if len(foreign) > _SHOWN else ""),
+            where=str(directory),
+            remedy="move them away, or name another directory with --out",
+        )
+    return place
+
+
+def _foreign(place: Path) -> list[str]:
+    """Names of what lies in a directory and is not of a result that was written there."""
+    if not place.exists():
+        return []
+    document = record.earlier(place) or {}
+    own = {record.FILE_NAME, *document.get("result", ())} if document else set()
+    return sorted(path.name for path in place.iterdir() if path.name not in own or not path.is_file())
 
 
 def _unwritable(error: OSError, directory: Path) -> InputError:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import copy
 import json
+import stat
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,6 +121,87 @@ def test_the_record_before_is_found(result: Histograms, tmp_path: Path) -> None:
     assert record.earlier(tmp_path / "r") is None
 
 
+def with_histograms(result: Histograms, *names: str) -> Histograms:
+    """The same result of an analysis with other histograms."""
+    output = copy.copy(result.output)
+    output.histograms = {name: next(iter(result.output.histograms.values())) for name in names}
+    return replace(result, output=output)
+
+
+def names(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+def test_a_result_replaces_the_one_before_as_a_whole(result: Histograms, tmp_path: Path) -> None:
+    place = tmp_path / "r"
+    write(with_histograms(result, "one", "two"), place, context())
+    place.chmod(0o750)
+    document = write(with_histograms(result, "two", "three"), place, context())
+    assert {name for name in names(place) if name.endswith(".png")} == {"two.png", "three.png"}
+    assert names(place) == {*document["result"], record.FILE_NAME}
+    assert record.load(place) == document
+    assert stat.S_IMODE(place.stat().st_mode) == 0o750
+    assert names(tmp_path) == {"r"}
+
+
+def test_a_result_that_cannot_be_finished_leaves_the_one_before(result: Histograms, tmp_path: Path) -> None:
+    place = tmp_path / "r"
+    document = write(result, place, context())
+    with pytest.raises(InputError, match="cannot be written"):
+        write(with_histograms(result, "x" * 300), place, context())
+    assert record.load(place) == document
+    assert names(tmp_path) == {"r"}
+
+
+def test_a_result_with_a_file_less_is_replaced(result: Histograms, tmp_path: Path) -> None:
+    write(result, tmp_path / "r", context())
+    (tmp_path / "r" / "histograms.json").unlink()
+    document = write(result, tmp_path / "r", context())
+    assert record.load(tmp_path / "r") == document
+
+
+def test_a_link_stays_and_its_target_is_replaced(result: Histograms, tmp_path: Path) -> None:
+    write(with_histograms(result, "one"), tmp_path / "r", context())
+    (tmp_path / "link").symlink_to("r")
+    document = write(result, tmp_path / "link", context())
+    assert (tmp_path / "link").is_symlink()
+    assert record.load(tmp_path / "r") == document
+
+
+@pytest.mark.parametrize("other", ["notes.txt", "sub/notes.txt", "record.json"])
+@pytest.mark.parametrize("result_there", [True, False])
+def test_what_is_no_result_of_ours_is_refused_and_left_alone(
+    result: Histograms, tmp_path: Path, other: str, result_there: bool
+) -> None:
+    place = tmp_path / "r"
+    if result_there:
+        write(result, place, context())
+    (place / other).parent.mkdir(parents=True, exist_ok=True)
+    (place / other).write_text("mine")
+    before = sorted(place.rglob("*"))
+    for refused in (lambda: require_writable(place), lambda: write(result, place, context())):
+        with pytest.raises(InputError, match="other files are there") as caught:
+            refused()
+        assert set(str(caught.value.got).split(", ")) <= {*names(place), "…"}
+        assert caught.value.where == str(place)
+        assert "--out" in str(caught.value.remedy)
+    assert sorted(place.rglob("*")) == before
+    assert (place / other).read_text() == "mine"
+
+
+def test_the_working_directory_is_not_replaced(
+    result: Histograms, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for place in (Path(), Path(".."), tmp_path, Path("/proc")):
+        with pytest.raises(InputError, match="cannot take the place of this directory") as caught:
+            write(result, place, context())
+        assert "--out" in str(caught.value.remedy)
+    write(result, Path("result"), context())
+    assert record.load(tmp_path / "here" / "result")
+
+
 @pytest.mark.parametrize("place", ["/proc/result", "/proc/version/result"])
 def test_whether_a_result_can_be_written_is_known_before_there_is_one(place: str) -> None:
     with pytest.raises(InputError, match="the result cannot be written") as caught:
@@ -148,5 +232,10 @@ def test_the_commit_of_the_code_is_recorded(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_written_is_named(result: Histograms, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
-        write(result, tmp_path / "file" / "r", context())
+    for place in (tmp_path / "file" / "r", tmp_path / "file"):
+        for refused in (
+            lambda place=place: require_writable(place),
+            lambda place=place: write(result, place, context()),
+        ):
+            with pytest.raises(InputError, match="cannot be written"):
+                refused()
