@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import textwrap
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 import uproot
 
@@ -17,6 +19,7 @@ from boathouse.errors import AnalysisError, AuthError, BoathouseError, InputErro
 from boathouse.lake.rootfile import HEADER_BYTES, check_header
 
 _OPEN_FILES = 16
+_REASON_CHARACTERS = 160
 _LEAST_BYTES = 403
 """What uproot reads of a file before anything else."""
 _OTHER_INPUT = "name a dataset of whole ROOT files with events; boathouse ls DATASET shows what is in one"
@@ -82,7 +85,7 @@ class Reader:
                     raise
                 except Exception as error:  # noqa: BLE001 - a damaged file makes uproot raise nearly anything
                     self._drop(url)
-                    failed.append(Attempt(url, f"{type(error).__name__}: {str(error).splitlines()[0]}"))
+                    failed.append(Attempt(url, _reason(error)))
                     errors.append(error)
         raise _all_failed(file, failed, errors)
 
@@ -152,7 +155,8 @@ def _tree(opened: Any, name: str, file: InputFile) -> Any:
 
 
 def _all_failed(file: InputFile, failed: list[Attempt], errors: list[Exception]) -> BoathouseError:
-    reasons = "; ".join(attempt.reason for attempt in failed) or "it has no URL"
+    # A file that was kept open fails twice, mostly for one reason.
+    reasons = "; ".join(dict.fromkeys(map(_told, failed))) or "it has no URL"
     if errors and all(isinstance(error, InputError) for error in errors):
         first = errors[0]
         assert isinstance(first, InputError)
@@ -160,6 +164,22 @@ def _all_failed(file: InputFile, failed: list[Attempt], errors: list[Exception])
             return first
         # Its size is the one that the catalogue knows: the lake has it as it was put there.
         return InputError(first.what, expected=first.expected, got=first.got, where=file.name, remedy=_OTHER_INPUT)
-    if errors and all(isinstance(error, PermissionError) for error in errors):
+    if errors and all(isinstance(error, AuthError) for error in errors):
         return AuthError("reading was refused", got=reasons, where=file.name, remedy="boathouse login")
-    return StorageError("no replica could be read", got=reasons, where=file.name, remedy="boathouse status")
+    remedies = {error.remedy if isinstance(error, BoathouseError) else None for error in errors}
+    remedy = remedies.pop() if len(remedies) == 1 else None
+    return StorageError("no replica could be read", got=reasons, where=file.name, remedy=remedy or "boathouse status")
+
+
+def _reason(error: Exception) -> str:
+    """In one short line, without the URL."""
+    if isinstance(error, BoathouseError):
+        return f"{error.what}: {error.got}" if error.got else error.what
+    line = str(error).strip().partition("\n")[0]
+    return textwrap.shorten(f"{type(error).__name__}: {line}", _REASON_CHARACTERS, placeholder=" …")
+
+
+def _told(attempt: Attempt) -> str:
+    """A reason with the server that it is of."""
+    server = urlsplit(attempt.url).netloc if source_for(attempt.url) else ""
+    return f"{server}: {attempt.reason}" if server else attempt.reason

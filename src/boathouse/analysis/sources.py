@@ -2,14 +2,16 @@
 
 uproot comes with readers of its own. These differ in what a facility with short-lived tokens needs: the token is read
 from its file at every login and request; all ranges of a chunk are asked for at once and handed on as they arrive; TLS
-is verified against the facility's CA; and what went wrong says which URL and why.
+is verified against the facility's CA; and what went wrong is an error of ours with the URL and the reason alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import queue
+import re
 import ssl
+import textwrap
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +23,9 @@ from urllib.parse import urlsplit, urlunsplit
 import urllib3
 from uproot.source.chunk import Chunk, Source
 
+from boathouse.errors import AuthError, BoathouseError, StorageError
+from boathouse.lake.http import broken
+
 _TIMEOUT_S = 60
 # XrdCl's own limits of a vector read; servers have the same.
 _MAX_PIECE_BYTES = 2_097_136
@@ -31,6 +36,12 @@ _GAP_BYTES = 32_768
 _CONNECTIONS = 4
 _AHEAD_BYTES = 131_072
 _AHEAD_BLOCKS = 4
+
+# kXR_NotAuthorized and kXR_NotFound of the protocol, errAuthFailed of the client.
+_NOT_AUTHORIZED, _NOT_FOUND, _AUTH_FAILED = 3010, 3011, 204
+_WRAPPING = re.compile(r"\[(?:ERROR|FATAL|\d{4})\] |Server responded with an error: |Unable to \w+ .+; ")
+_REASON_CHARACTERS = 120
+_FAILED = "boathouse status"
 
 Range = tuple[int, int]
 """First byte, and the one after the last."""
@@ -201,14 +212,13 @@ class HttpsSource(RemoteSource):
         try:
             answer = self._pool.request(method, self._file_path, headers=headers, redirect=False)
         except urllib3.exceptions.HTTPError as error:
-            msg = f"{error} for {self._file_path}"
-            raise OSError(msg) from error
+            what, got = broken(error)
+            raise StorageError(what, got=got, where=self._file_path, remedy=_FAILED) from error
         if answer.status != wanted:
-            msg = f"HTTP {answer.status} instead of {wanted} for {self._file_path}"
-            raise PermissionError(msg) if answer.status in (401, 403) else OSError(msg)
+            got = f"HTTP {answer.status}"
+            raise _error(got, self._file_path, refused=answer.status in (401, 403), missing=answer.status == 404)
         if len(answer.data) != length:
-            msg = f"{len(answer.data)} bytes instead of {length} from {self._file_path}"
-            raise OSError(msg)
+            raise _error(f"{len(answer.data)} bytes instead of {length}", self._file_path)
         return answer
 
 
@@ -242,8 +252,23 @@ def _with_login(url: str, token: str) -> str:
 
 def _raise_for(status: Any, url: str) -> None:
     if not status.ok:
-        msg = f"{status.message.strip()} for {url}"
-        raise PermissionError(msg) if status.errno == 3010 or status.code == 204 else OSError(msg)
+        refused = status.errno == _NOT_AUTHORIZED or status.code == _AUTH_FAILED
+        raise _error(_said(status.message), url, refused=refused, missing=status.errno == _NOT_FOUND)
+
+
+def _said(message: str) -> str:
+    """The reason alone out of a message of the XRootD client, which wraps it in levels, numbers and the path."""
+    reason = _WRAPPING.sub("", message.strip().partition("\n")[0]).strip() or "no reason given"
+    return textwrap.shorten(reason, _REASON_CHARACTERS, placeholder=" …")
+
+
+def _error(got: str, url: str, *, refused: bool = False, missing: bool = False) -> BoathouseError:
+    """What a storage element's refusal or failure means."""
+    if refused:
+        return AuthError("the storage refused the token", got=got, where=url, remedy="boathouse login")
+    if missing:
+        return StorageError("the storage has no such file", got=got, where=url, remedy="boathouse audit")
+    return StorageError("the storage failed", got=got, where=url, remedy=_FAILED)
 
 
 def _filled(source: Source, start: int, stop: int, content: bytes) -> Chunk:

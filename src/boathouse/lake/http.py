@@ -97,17 +97,20 @@ class Http:
 
     def unreachable(self, url: str, error: Exception) -> BoathouseError:
         """The error that a broken connection means."""
-        cause: BaseException = error
-        while isinstance(cause, urllib3.exceptions.MaxRetryError) and cause.reason is not None:
-            cause = cause.reason
+        what, got = broken(error)
         host = urllib3.util.parse_url(url).netloc or url
-        if isinstance(cause, urllib3.exceptions.SSLError):
-            return self._failure(
-                "the server's certificate was refused", got=str(cause), where=host, remedy=self._remedy
-            )
-        text = str(cause).rpartition(": ")[2] or type(cause).__name__
-        return self._failure("the server does not answer", got=text, where=host, remedy=self._remedy)
+        return self._failure(what, got=got, where=host, remedy=self._remedy)
 
     def close(self) -> None:
         """Close all connections."""
         self._pool.clear()
+
+
+def broken(error: Exception) -> tuple[str, str]:
+    """What a broken connection means, and the reason of it in few words."""
+    cause: BaseException = error
+    while isinstance(cause, urllib3.exceptions.MaxRetryError) and cause.reason is not None:
+        cause = cause.reason
+    if isinstance(cause, urllib3.exceptions.SSLError):
+        return "the server's certificate was refused", str(cause)
+    return "the server does not answer", str(cause).rpartition(": ")[2] or type(cause).__name__

@@ -18,7 +18,7 @@ from boathouse.analysis.samples import Sample, make_file
 from boathouse.analysis.sources import Access
 from boathouse.compute.inline import Inline
 from boathouse.compute.local import LocalDask
-from boathouse.errors import AuthError, StorageError
+from boathouse.errors import AuthError, BoathouseError, StorageError
 from boathouse.testing.wait import wait_for
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "analysis" / "dimuon.py"
@@ -108,6 +108,14 @@ def assert_same(result: Histograms, reference: Histograms) -> None:
     for name, rows in reference.output.rows.items():
         assert np.array_equal(result.output.rows[name], rows)
     assert result.events == reference.events
+
+
+def assert_short(error: BoathouseError) -> str:
+    """What an error says, in lines without the wrapping of client libraries."""
+    got = str(error.got)
+    assert all(len(reason) <= 160 for reason in got.split("; ")), got
+    assert not any(noise in got for noise in ("[ERROR]", "[FATAL]", "Server responded", "Error:", "/lake/", "<")), got
+    return got
 
 
 FORMS = {
@@ -212,8 +220,36 @@ def test_a_token_for_something_else_is_refused(box, job, stored, form) -> None:
         with pytest.raises(AuthError, match="reading was refused") as caught:
             job.run(remote)
         assert caught.value.remedy == "boathouse login"
+        assert "the storage refused the token" in assert_short(caught.value)
     finally:
         write_token(token, good)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_that_is_nowhere_is_told_in_short_lines(box, job, stored, form) -> None:
+    one = replace(stored, files=stored.files[:1])
+    gone = with_urls(one, lambda file: FORMS[form](box, replace(file, name=f"{file.name}-gone")))
+    with pytest.raises(StorageError, match="no replica could be read") as caught:
+        job.run(gone)
+    assert "the storage has no such file" in assert_short(caught.value)
+    assert (caught.value.where, caught.value.remedy) == (gone.files[0].name, "boathouse audit")
+
+
+def test_a_dead_storage_element_is_told_in_short_lines(box, job, stored) -> None:
+    box.stop("se-south-disk")
+    try:
+        remote = with_urls(
+            stored,
+            lambda file: box.through_cache("SOUTH-DISK", f"{lake_path(file)}?cold=1", "root"),
+            lambda file: root(box, "SOUTH-DISK", file),
+            lambda file: box.url("SOUTH-DISK", lake_path(file)),
+        )
+        with pytest.raises(StorageError, match="no replica could be read") as caught:
+            job.run(remote)
+    finally:
+        box.start("se-south-disk")
+    assert "onnection" in assert_short(caught.value)
+    assert caught.value.remedy == "boathouse status"
 
 
 def test_an_old_token_in_the_callers_environment_is_in_nobodys_way(box, job, stored, monkeypatch) -> None:

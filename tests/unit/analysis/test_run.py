@@ -9,7 +9,7 @@ import pytest
 
 from boathouse.analysis import task as tasks
 from boathouse.analysis.dataset import Dataset, InputFile, from_lake, from_paths
-from boathouse.analysis.reader import Attempt, _all_failed
+from boathouse.analysis.reader import Attempt, _all_failed, _reason
 from boathouse.analysis.run import Histograms, run
 from boathouse.analysis.samples import Sample, make_file
 from boathouse.compute.base import Item, Result
@@ -207,6 +207,17 @@ def test_an_input_of_the_lake_that_is_no_root_file_is_named_by_its_did(tmp_path:
     assert isinstance(error, InputError)
     assert (error.what, error.where) == ("not a ROOT file", "cms:README.md")
     assert "boathouse ls" in str(error.remedy)
+
+
+def test_replicas_that_all_failed_are_told_in_short_lines() -> None:
+    first, second = "root://127.0.1.12:1094//roots://127.0.1.11:1094//lake/cms/x", "root://127.0.1.11:1094//lake/cms/x"
+    gone = StorageError("the storage has no such file", got="no such file", where=second, remedy="boathouse audit")
+    failed = [Attempt(first, _reason(gone)), Attempt(first, _reason(gone)), Attempt(second, _reason(OSError()))]
+    file = InputFile("cms:x", 500, "00000000", (first, second))
+    error = _all_failed(file, failed, [gone, gone, OSError()])
+    assert error.got == "127.0.1.12:1094: the storage has no such file: no such file; 127.0.1.11:1094: OSError:"
+    assert (error.where, error.remedy) == ("cms:x", "boathouse status")
+    assert _all_failed(file, failed[:2], [gone, gone]).remedy == "boathouse audit"
 
 
 def test_an_input_that_is_shorter_than_any_root_file_is_said_to_be_none(tmp_path: Path) -> None:
