@@ -1,8 +1,9 @@
 """The application that a server process runs: Rucio's own, with some restrictions.
 
 Only tokens of the issuer log in: Rucio's other ways are not there. Bodies have a limit. A refusal is a 403; Rucio says
-401 in some places, to which a client answers by asking its user to log in again, and 500 in others. Caches are emptied
-when another process changes the configuration.
+401 in some places, to which a client answers by asking its user to log in again, and 500 in others. A bad token is a
+401, also where a client only asks whether it is good. Caches are emptied when another process changes the
+configuration.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from boathouse_rucio_site import cache, events, pool  # noqa: E402
 logs.configure()
 
 
-_STATUS = {"AccessDenied": 403, "InvalidObject": 400}
-"""Known but not allowed; not understood (RFC 9110 sections 15.5.4 and 15.5.1)."""
+_STATUS = {"AccessDenied": 403, "CannotAuthenticate": 401, "InvalidObject": 400}
+"""Known but not allowed; not known; not understood (RFC 9110 sections 15.5.4, 15.5.2 and 15.5.1)."""
 
 BODY_LIMIT = 32 * 2**20
 """Bytes of a request's body: twenty times the largest bulk of a thousand files."""

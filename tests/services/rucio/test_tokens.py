@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from boathouse.testing.wait import wait_for
 
 
@@ -69,6 +71,22 @@ def test_an_issuer_down_at_the_first_use_is_asked_again(box):
     wait_for("the key is known", lambda: box.whoami("alice").status == 200, timeout_s=10)
 
 
+def validate(box, token):
+    """``/auth/validate``, where clients ask whether a token is good."""
+    return box.call("GET", "/auth/validate", token=token)
+
+
+def test_a_good_token_is_valid(box):
+    assert validate(box, box.token("alice")).status == 200
+
+
+@pytest.mark.parametrize("token", ["nonsense", "a.b.c", "challenge-1", "x" * 5000])
+def test_what_is_no_token_is_refused(box, token):
+    assert box.whoami(token=token).status == 401
+    reply = validate(box, token)
+    assert (reply.status, reply.error) == (401, "CannotAuthenticate")
+
+
 def test_refused_tokens(box):
     now = int(time.time())
     wrong = {
@@ -80,11 +98,13 @@ def test_refused_tokens(box):
         "of an unknown person": {"sub": "nobody"},
         "of another issuer": {"iss": "https://localhost:1"},
     }
-    statuses = {why: box.whoami(token=box.token("alice", **claims)).status for why, claims in wrong.items()}
-    assert statuses == dict.fromkeys(wrong, 401)
+    tokens = {why: box.token("alice", **claims) for why, claims in wrong.items()}
+    assert {why: box.whoami(token=token).status for why, token in tokens.items()} == dict.fromkeys(wrong, 401)
+    assert {why: validate(box, token).status for why, token in tokens.items()} == dict.fromkeys(wrong, 401)
 
 
 def test_a_forged_signature_is_refused(box):
     head, payload, _ = box.token("alice").split(".")
     _, _, signature = box.token("bob").split(".")
     assert box.whoami(token=f"{head}.{payload}.{signature}").status == 401
+    assert validate(box, f"{head}.{payload}.{signature}").status == 401
