@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,28 @@ def test_links_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         if not target.startswith("http"):
             assert (path.parent / target).exists(), target
+
+
+def _texts(module: ast.Module) -> Iterator[str]:
+    """Literals of a module that are no docstrings; what an f-string fills in is ``…``."""
+    for node in ast.walk(module):
+        for child in () if isinstance(node, ast.Expr) else ast.iter_child_nodes(node):
+            if isinstance(child, ast.JoinedStr):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in child.values)
+            elif isinstance(child, ast.Constant) and isinstance(child.value, str):
+                yield child.value
+
+
+def test_messages_that_trouble_is_found_by_are_those_of_the_programs() -> None:
+    page = (CHECKOUT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    tables = re.findall(r"^\| it says \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", page, re.MULTILINE)
+    messages = [line.split(" | ")[0].removeprefix("| ") for table in tables for line in table.splitlines()]
+    assert len(tables) == 3
+    assert len(messages) > 15
+    programs = [path for folder in ("src", "install", "rucio-site/src") for path in (CHECKOUT / folder).rglob("*.py")]
+    said = [text for path in programs for text in _texts(ast.parse(path.read_text(encoding="utf-8")))]
+    said.append((CHECKOUT / "install" / "python").read_text(encoding="utf-8"))
+    assert [message for message in messages if not any(message in text for text in said)] == []
 
 
 def test_every_topic_is_linked_from_the_readme() -> None:
