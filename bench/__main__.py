@@ -1,19 +1,25 @@
-"""``python -m bench [NAME…]``: all benchmarks, or those whose name or id begins with one of the names given."""
+"""``python -m bench [--quick] [NAME…]``: all benchmarks, or those whose name or id begins with one of the names."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from rich.console import Console
 
 from bench import analysis, imports, rules, up
-from bench.harness import Benchmark, Row, report
+from bench.harness import Benchmark, Effort, Row, report
 
 BENCHMARKS: tuple[Benchmark, ...] = (up.BENCHMARK, imports.BENCHMARK, rules.BENCHMARK, analysis.BENCHMARK)
 
 
-def main(names: list[str]) -> int:
+def main(words: list[str]) -> int:
     """Run what was asked for; the exit status is 0 whether or not targets are met: figures are for people to judge."""
+    parser = argparse.ArgumentParser(prog="bench", description="Measure beside the peers.")
+    parser.add_argument("--quick", action="store_true", help="once and small, to see that it works")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="beginning of a benchmark's name or id")
+    arguments = parser.parse_args(words)
+    names, effort = arguments.names, Effort.quick if arguments.quick else Effort.full
     chosen = [
         benchmark
         for benchmark in BENCHMARKS
@@ -26,7 +32,7 @@ def main(names: list[str]) -> int:
     rows: list[Row] = []
     for benchmark in chosen:
         Console(stderr=True).print(f"measuring {benchmark.name} …")
-        rows += benchmark.run()
+        rows += benchmark.run(effort)
     report(rows)
     return 0
 

@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Literal
 
@@ -35,13 +36,25 @@ class Row:
     limit: float | None = None
 
 
+class Effort(Enum):
+    """How much a benchmark does."""
+
+    full = "full"
+    """What its figures are taken from."""
+    quick = "quick"
+    """Once, and as little as goes: it shows that the benchmark works, and its figures mean nothing."""
+
+
 @dataclass(frozen=True)
 class Benchmark:
-    """A named measurement: the ids of the rows that it makes, and the function that makes them."""
+    """A named measurement: the ids of the rows that it makes, and the function that makes them.
+
+    A quick one may leave rows out.
+    """
 
     name: str
     ids: tuple[str, ...]
-    run: Callable[[], list[Row]]
+    run: Callable[[Effort], list[Row]]
 
 
 def timed(work: Callable[[], object]) -> float:
