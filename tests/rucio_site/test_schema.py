@@ -6,12 +6,18 @@ import pytest
 from rucio.common.exception import InvalidObject
 from rucio.common.schema import validate_schema
 
+COLLECTIONS = ["/a", "/DoubleMuon/Run2016B-v1/NANOAOD", "/a..b", "/" + "A" * 249]
 GOOD = ["f", "a.root", "a/b.root", "a..b", "a/..b", "a/b..", "a/...", "2026_run-3/x.y", "A" * 250]
 BAD = [
-    *(".", "..", "../f", "a/..", "a/../f", "a/./f", "a//f", "a/", "/a", "/", "//f", "-f"),
+    *(".", "..", "../f", "a/..", "a/../f", "a/./f", "a//f", "a/", "/", "//f", "-f"),
+    *("//a/b", "/a//b", "/a/", "/./a", "/../a", "/a/..", "/-f", "/%2e%2e/a", "/" + "A" * 250),
     *("%2e%2e/f", "a/%2e%2e/f", "a%2f..%2ff", "a/%252e", "a\\..\\f", "a\n", "a/..\n", "a?b", "a#b", "A" * 251),
 ]
 CHECKSUM = "00000001"
+
+
+FILES_ONLY = ("cache_add_replicas", "cache_delete_replicas")
+"""Where nothing but a file can stand."""
 
 
 def embedded(name: str) -> dict[str, object]:
@@ -39,6 +45,16 @@ def embedded(name: str) -> dict[str, object]:
 def test_good_names(name):
     for schema, value in embedded(name).items():
         validate_schema(schema, value)
+
+
+@pytest.mark.parametrize("name", COLLECTIONS)
+def test_names_of_collections_may_begin_with_a_slash(name):
+    for schema, value in embedded(name).items():
+        if schema in FILES_ONLY:
+            with pytest.raises(InvalidObject):
+                validate_schema(schema, value)
+        else:
+            validate_schema(schema, value)
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -104,6 +104,18 @@ PATCHES: tuple[Patch, ...] = (
         "the policy is not told the scopes of the files",
     ),
     Patch(
+        "rucio.core.replica:add_replicas",
+        "(rse_id, files, account, ignore_availability=True, dataset_meta=None, *, session)",
+        "naming:add_replicas",
+        "requests do not tell files from collections, whose names no path is made of",
+    ),
+    Patch(
+        "rucio.core.did:__add_files_to_archive",
+        "(parent_did, files_temp_table, files, account, ignore_duplicate=False, *, session)",
+        "naming:add_files_to_archive",
+        "the same, for what is in an archive",
+    ),
+    Patch(
         "rucio.core.rse:determine_audience_for_rse",
         "(rse_id)",
         "transfertool:audience_for_rse",

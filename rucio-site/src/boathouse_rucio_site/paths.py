@@ -15,10 +15,18 @@ _DECODINGS = 4
 
 
 def is_plain(path: str) -> bool:
-    """Whether a relative path or a name has one spelling only: no escapes, no dot or empty segments."""
+    """Whether a relative path or a file's name has one spelling only: no escapes, no dot or empty segments."""
     if not path.isprintable() or any(character in path for character in "%\\?#"):
         return False
     return not any(segment in {"", ".", ".."} for segment in path.split("/"))
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name of anything has one spelling only.
+
+    Of datasets and containers no path is made: they may begin with a slash, as ``/DoubleMuon/Run2016B-v1/NANOAOD``.
+    """
+    return is_plain(name.removeprefix("/"))
 
 
 def has_dot_segments(url: str) -> bool:

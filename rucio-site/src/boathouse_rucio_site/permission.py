@@ -19,7 +19,7 @@ from rucio.db.sqla import models
 from sqlalchemy import select
 
 from boathouse_rucio_site.content import misplaced, scopes_within
-from boathouse_rucio_site.paths import is_plain
+from boathouse_rucio_site.paths import is_plain_name
 
 ADMIN = "admin"
 """Account attribute of administrators."""
@@ -161,7 +161,7 @@ def _first(reasons: Iterable[str | None]) -> str | None:
 
 def _unsafe_name(dids: Iterable[Kwargs]) -> str | None:
     names = (str(each["name"]) for did in dids for each in (did, *(did.get("dids") or ())))
-    return next((name for name in names if not is_plain(name)), None)
+    return next((name for name in names if not is_plain_name(name)), None)
 
 
 def _always(issuer: Any, kwargs: Kwargs, session: Any) -> str | None:

@@ -15,8 +15,11 @@ from rucio.common.schema.schema_ref import SchemaRef
 from boathouse_rucio_site.paths import SEGMENT
 
 # \Z, since $ would let a line break pass.
-NAME: dict[str, Any] = {**generic.NAME, "pattern": rf"^(?=[A-Za-z0-9]){SEGMENT}(/{SEGMENT})*\Z"}
-"""A name is a relative path below its scope's directory: segments ``.``, ``..`` and empty ones would leave it."""
+_PATH = rf"(?=[A-Za-z0-9]){SEGMENT}(/{SEGMENT})*\Z"
+FILE_NAME: dict[str, Any] = {**generic.NAME, "pattern": rf"^{_PATH}"}
+"""A file's name is a path below its scope's directory: segments ``.``, ``..`` and empty ones would leave it."""
+NAME: dict[str, Any] = {**generic.NAME, "pattern": rf"^/?{_PATH}"}
+"""A name of anything. Requests seldom tell files from collections, which may begin with a slash: see :mod:`.naming`."""
 SCOPE: dict[str, Any] = {
     **generic.SCOPE,
     "pattern": r"^(?!\.{1,2}\Z)(?!(user|group).*(\.\.|\.\Z))[a-zA-Z_\-.0-9]+\Z",
@@ -36,4 +39,8 @@ RULE: dict[str, Any] = {
         },
     },
 }
+ADD_REPLICA_FILE, DELETE_REPLICA_FILE = (
+    {**stock, "properties": {**stock["properties"], "name": SchemaRef("FILE_NAME")}}
+    for stock in (generic.ADD_REPLICA_FILE, generic.DELETE_REPLICA_FILE)
+)
 SCHEMAS: dict[str, Any] = {**generic.SCHEMAS, "name": NAME, "scope": SCOPE, "rule": RULE}

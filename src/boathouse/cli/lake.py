@@ -95,7 +95,7 @@ def put(
     scope = scope or (dataset.scope if dataset else f"user.{lake.catalogue.account}")
     items, _ = lake.scan([str(path) for path in paths], scope=scope, any_file=True)
     if name is not None:
-        items = [Item(items[0].source, Did(scope, name).checked(), items[0].path)]
+        items = [Item(items[0].source, Did(scope, name).checked_file(), items[0].path)]
     order = Order(
         rse_expression=rse_expression(qos, rse),
         dataset=dataset,

@@ -164,7 +164,7 @@ class Lake:
                 raise InputError("not a file", where=str(path))
             source = LocalSource(where=str(path), size_bytes=path.stat().st_size)
             name = (names or {}).get(str(path), source.name)
-            items.append(Item(source, Did(scope, name).checked(), source.path))
+            items.append(Item(source, Did(scope, name).checked_file(), source.path))
         order = Order(rse_expression=rse_expression, dataset=dataset, lifetime_s=lifetime_s)
         results = self.upload(items, order, progress=progress or silent)
         if metadata:
@@ -214,7 +214,7 @@ class Lake:
                 if not any_file:
                     found.check_root()
                 path = found.path if directory is None else f"{directory.strip('/')}/{found.name}".lstrip("/")
-                items.append(Item(found, Did(scope, prefix + found.name).checked(), path))
+                items.append(Item(found, Did(scope, prefix + found.name).checked_file(), path))
             except BoathouseError as error:
                 if not keep_going:
                     raise

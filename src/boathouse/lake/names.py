@@ -8,14 +8,20 @@ from dataclasses import dataclass
 
 from boathouse.errors import InputError
 
-# Rucio's schema "generic": what a server of that schema accepts.
+# Rucio's schema "generic", without what leads elsewhere as a path; boathouse_rucio_site.schema has the same.
 _SCOPE = re.compile(r"[a-zA-Z_\-.0-9]{1,25}")
-_NAME = re.compile(r"[/A-Za-z0-9][/A-Za-z0-9.\-_]{0,249}")
+_SEGMENT = r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9.\-_]+"
+_FILE_NAME = re.compile(rf"(?=.{{1,250}}\Z)(?=[A-Za-z0-9]){_SEGMENT}(?:/{_SEGMENT})*")
+_NAME = re.compile(rf"(?=.{{1,250}}\Z)/?(?=[A-Za-z0-9]){_SEGMENT}(?:/{_SEGMENT})*")
+_LETTERS = "1 to 250 of letters, digits, '.', '-', '_', '/', the first a letter or digit, no part '.', '..' or empty"
 
 
 @dataclass(frozen=True, order=True)
 class Did:
-    """A data identifier: ``scope:name`` of a file, a dataset or a container."""
+    """A data identifier: ``scope:name`` of a file, a dataset or a container.
+
+    Of a file's name its path is made. Datasets and containers have none: their names may begin with a slash, as in CMS.
+    """
 
     scope: str
     name: str
@@ -53,7 +59,22 @@ class Did:
         if not _NAME.fullmatch(self.name):
             raise InputError(
                 "not a DID name",
-                expected="1 to 250 of letters, digits, '.', '-', '_', '/', the first a letter or digit",
+                expected=f"{_LETTERS}; datasets and containers may have a '/' before it",
+                got=repr(self.name),
+                where=str(self),
+            )
+        return self
+
+    def checked_file(self) -> Did:
+        """The DID itself, if a file may be called so.
+
+        Raises:
+            InputError: scope or name is malformed, or the name cannot be a path.
+        """
+        if not _FILE_NAME.fullmatch(self.checked().name):
+            raise InputError(
+                "not a name for a file",
+                expected=f"{_LETTERS}: its path is made of it",
                 got=repr(self.name),
                 where=str(self),
             )

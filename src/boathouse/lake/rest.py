@@ -17,8 +17,8 @@ Json = dict[str, Any]
 
 
 def did_path(did: Did) -> str:
-    """``/scope/name`` for a URL; the slashes of a name stay."""
-    return f"/{quote(did.scope)}/{quote(did.name, safe='/')}"
+    """``/scope/name`` for a URL, where slashes of the name are escaped: servers on the way may make one of two."""
+    return f"/{quote(did.scope)}/{quote(did.name, safe='')}"
 
 
 class Rest:

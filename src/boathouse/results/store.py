@@ -133,5 +133,6 @@ def _version(lake: Lake, to: Did, content: str) -> tuple[Did, bool]:
 
 def _names(document: Mapping[str, Any], dataset: Did) -> dict[str, str]:
     """DID name by file name. A record carries its hash: two runs may publish one content, but not one record."""
-    names = {name: f"{dataset.name}.{name}" for name in document["result"]}
-    return {**names, record.FILE_NAME: f"{dataset.name}.record-{document['sha256'][:8]}.json"}
+    stem = dataset.name.removeprefix("/")
+    names = {name: f"{stem}.{name}" for name in document["result"]}
+    return {**names, record.FILE_NAME: f"{stem}.record-{document['sha256'][:8]}.json"}

@@ -20,7 +20,20 @@ def add_replicas(box, login, rse, *files):
 
 
 @pytest.mark.parametrize("login", ["bob", "carol"])
-@pytest.mark.parametrize("name", ["a/../../../../../magic/21/65/victim", "a/./b", "a//b", "%2e%2e/b", "a%2f..%2fb"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a/../../../../../magic/21/65/victim",
+        "a/./b",
+        "a//b",
+        "%2e%2e/b",
+        "a%2f..%2fb",
+        "/a//b",
+        "//a",
+        "/a/../b",
+        "/a/.",
+    ],
+)
 def test_names_that_lead_elsewhere_are_refused_by_every_call(box, login, name):
     did = {"scope": "user.bob", "name": name}
     calls = [
@@ -34,6 +47,49 @@ def test_names_that_lead_elsewhere_are_refused_by_every_call(box, login, name):
         reply = box.call("POST", path, login, body=body)
         assert reply.status in {400, 403}, (path, reply.status, reply.body)
     assert box.rows("SELECT name FROM dids WHERE name = %s", name) == []
+
+
+@pytest.mark.parametrize("login", ["bob", "carol"])
+def test_no_file_has_a_name_that_begins_with_a_slash(box, north_raw, login):
+    bad = file("user.bob", f"/{fresh()}")
+    pfn = f"{north_raw}/user/bob/{fresh()}"
+    for rse, registered in (("NORTH-DISK", bad), ("NORTH_RAW", bad | {"pfn": pfn})):
+        for way, (url, body) in ways_to_register(box, rse, registered).items():
+            reply = box.call("POST", url, login, body=body)
+            assert (reply.status, reply.error) == (400, "InvalidObject"), (way, reply.status, reply.body)
+    archive = fresh()
+    assert add_replicas(box, "bob", "NORTH-DISK", file("user.bob", f"{archive}.zip")).status == 201
+    reply = box.call("POST", f"/dids/user.bob/{archive}.zip/dids", login, body={"dids": [bad]})
+    assert (reply.status, reply.error) == (400, "InvalidObject"), reply.body
+    assert box.rows("SELECT name FROM dids WHERE name = %s", bad["name"]) == []
+
+
+@pytest.mark.parametrize("slash", ["/", "%2F"])
+def test_collections_may_be_called_as_in_cms(box, slash):
+    """Clients write the slashes of a name in a URL as they are, or escaped; a server keeps all of them."""
+    dataset, container, member = (f"/{fresh()}/Run2016B-v1/NANOAOD", f"/{fresh()}/all/NANOAOD", fresh())
+
+    def path(name: str) -> str:
+        return f"/dids/user.bob/{name.replace('/', slash)}"
+
+    for name, kind in ((dataset, "DATASET"), (container, "CONTAINER")):
+        assert box.call("POST", path(name), "bob", body={"type": kind}).status == 201
+        assert box.call("GET", path(name), "bob").json["name"] == name
+    content = {"rse": "NORTH-DISK", "dids": [file("user.bob", member)]}
+    assert box.call("POST", f"{path(dataset)}/dids", "bob", body=content).status == 201
+    inside = {"dids": [{"scope": "user.bob", "name": dataset}]}
+    assert box.call("POST", f"{path(container)}/dids", "bob", body=inside).status == 201
+    assert [line["name"] for line in box.call("GET", f"{path(container)}/dids", "bob").lines] == [dataset]
+    assert [line["name"] for line in box.call("GET", f"{path(container)}/files", "bob").lines] == [member]
+    assert box.call("POST", f"{path(dataset)}/meta", "bob", body={"meta": {"colour": "red"}}).status == 201
+    rule = {**inside, "copies": 1, "rse_expression": "NORTH-DISK", "account": "bob"}
+    assert box.call("POST", "/rules/", "bob", body=rule).status == 201
+    (made,) = box.call("GET", f"{path(dataset)}/rules", "bob").lines
+    assert (made["name"], made["state"]) == (dataset, "OK")
+    gone = box.call("DELETE", f"{path(dataset)}/dids", "bob", body={"dids": [{"scope": "user.bob", "name": member}]})
+    assert gone.status == 200
+    new = {"scope": "user.bob", "name": f"/{fresh()}/b", "type": "DATASET"}
+    assert box.call("POST", "/dids", "bob", body=[new]).status == 201
 
 
 @pytest.fixture(scope="module")

@@ -175,6 +175,12 @@ def test_an_empty_dataset_is_taken_and_a_foreign_one_is_not(tmp_path: Path) -> N
     assert publish(lake, result(tmp_path / "b", "one"), other).dataset == Did("cms", "data.v2")
 
 
+def test_files_of_a_dataset_whose_name_begins_with_a_slash_have_paths(tmp_path: Path) -> None:
+    done = publish(Shelf(), result(tmp_path / "a", "one"), Did("cms", "/DoubleMu/plots"))
+    assert str(done.dataset) == "cms:/DoubleMu/plots"
+    assert [did.checked_file().name.partition(".")[0] for did in done.files] == ["DoubleMu/plots"] * 2
+
+
 def test_lineage_is_plain_json(tmp_path: Path) -> None:
     document = record.load(result(tmp_path / "a", "one"))
     assert json.loads(json.dumps(lineage(document))) == lineage(document)
