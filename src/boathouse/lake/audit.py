@@ -217,9 +217,17 @@ class _Audit:
         return join(_origin(self.base), path)
 
     def candidates(self, path: str) -> list[Did]:
-        """DIDs whose file may lie at a path: of a shared scope (``cms/…``), of a user's (``user/alice/…``)."""
+        """DIDs whose file may lie at a path: of a shared scope (``cms/…``), of a user's (``user/alice/…``).
+
+        Where paths are hashed, the name is all that follows the two directories of the hash.
+        """
         parts = path.removeprefix(_tidy(unquote(urlsplit(self.base).path))).strip("/").split("/")
-        return [Did(".".join(parts[:depth]), parts[-1]) for depth in (1, 2) if len(parts) > depth]
+        return [
+            Did(".".join(parts[:depth]), name)
+            for depth in (1, 2)
+            for name in dict.fromkeys((parts[-1], "/".join(parts[depth + 2 :])))
+            if name and len(parts) > depth
+        ]
 
     def add(self, kind: Kind, path: str, item: _Expected | None, expected: str, got: str) -> None:
         """Note a finding."""
