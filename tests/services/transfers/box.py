@@ -22,6 +22,8 @@ from boathouse.testing.wait import wait_for
 
 from .equipment import DESTINATION, SOURCE, TRANSFERS, Issuer, Reply
 
+NOBODY = "127.0.1.19:1"
+"""A destination that the services know, and where nobody listens."""
 LIFETIME_S = 10
 """Life of the real issuer's tokens, in seconds."""
 
@@ -38,21 +40,21 @@ class RealIssuer:
 
     def __init__(self, box: Box) -> None:
         self.url = box.context.issuer
-        self._basic = urllib3.make_headers(basic_auth=f"rucio:{box.values['client-rucio']}")
+        self._secrets = box.values
         self._pool = urllib3.PoolManager(ca_certs=str(box.context.layout.ca), retries=False, timeout=20)
 
     def jwks(self) -> Mapping[str, object]:
         found: dict[str, object] = self._pool.request("GET", f"{self.url}/jwk").json()
         return found
 
-    def token(self, audience: str, scope: str) -> str:
-        """A token for the client ``rucio``."""
+    def token(self, audience: str, scope: str, *, client: str = "rucio") -> str:
+        """A token of a client's own."""
         reply = self._pool.request(
             "POST",
             f"{self.url}/token",
             fields={"grant_type": "client_credentials", "audience": audience, "scope": scope},
             encode_multipart=False,
-            headers=self._basic,
+            headers=urllib3.make_headers(basic_auth=f"{client}:{self._secrets[f'client-{client}']}"),
         )
         assert reply.status == 200, reply.data
         return str(reply.json()["access_token"])
@@ -66,6 +68,7 @@ class Storage:
         self.unit = copy_unit_name(rse)
         key = f"{copy_key(rse)}.https"
         self.address, self.port = box.context.addresses[key], box.context.ports[key]
+        self.host = f"{self.address}:{self.port}"
         self.davs = box.context.url(key, "davs")
         self.root = box.context.data(unit_name(rse))
 
@@ -104,7 +107,13 @@ class Service:
         self.name = name
         port = free_port(TRANSFERS)
         self.database_url = str(changes.pop("database_url", "")) or box.database(name)
-        usual = {"port": port, "database_url": self.database_url, "issuer": box.issuer.url, "doors": {}}
+        usual = {
+            "port": port,
+            "database_url": self.database_url,
+            "issuer": box.issuer.url,
+            "doors": {},
+            "destinations": [box.source.host, box.destination.host, NOBODY],
+        }
         box.variant("transfers", name, **{**usual, **changes})
         self._pool = urllib3.PoolManager(ca_certs=str(box.context.layout.ca), retries=False, timeout=60, maxsize=8)
         self.url = f"https://{TRANSFERS}:{port}"

@@ -291,3 +291,18 @@ def test_a_storage_element_that_stays_away_fails_its_files(box: Box, place: str)
     assert str(told["reason"]).endswith("127.0.1.19:1 could not be reached for too long")
     assert service.rows("SELECT 1 FROM tokens") == []
     service.stop()
+
+
+def test_words_in_a_name_pause_no_storage_element(box: Box, shared: Service, place: str) -> None:
+    """The destination's answer holds the name; what it says of the source must be seen before others wait for it."""
+    name = f"{place}/dir could not connect"
+    box.put(f"{place}/f", b"f")
+    (box.destination.path(name)).mkdir(parents=True)
+    for made in (box.destination.path(name), *box.destination.path(name).parents):
+        box.state.account.own(made)
+        if made == box.destination.root:
+            break
+    file = box.file(f"{place}/f", b"f", destinations=[box.destination.davs + name.replace(" ", "%20")])
+    job = shared.finished(shared.submit(file, retry=-1))
+    assert job["job_state"] == "FAILED"
+    assert shared.rows("SELECT * FROM endpoints WHERE host = %s", box.source.host) == []

@@ -22,7 +22,7 @@ def service(box: Box) -> Iterator[Service]:
     made = box.service(
         "renewal",
         issuer=box.real_issuer.url,
-        doors={DOOR: f"{DESTINATION}:{box.destination.port}"},
+        doors={DOOR: box.destination.host, box.source.host: box.source.host},
         limits={"token_margin_s": 3.0, "renew_s": 8.0, "pause_s": 1.0},
     ).start()
     yield made
@@ -108,6 +108,57 @@ def test_a_token_that_cannot_be_exchanged_never_reaches_the_door(box: Box, servi
     assert "it is of another issuer" in job["files"][0]["reason"]
     (file,) = service.why(job["job_id"])
     assert file["attempts"][0]["steps"] == []
+
+
+def test_a_token_of_somebody_else_is_not_exchanged(box: Box, service: Service, place: str) -> None:
+    """Whoever finds a narrow token of another person must not turn it into one for a door, or a longer one."""
+    data = os.urandom(5000)
+    box.put(f"{place}/f", data)
+    renew_own_token(box, service)
+    operators = box.real_issuer.token("127.0.1.19", "storage.read:/lake storage.modify:/lake", client="operator")
+    job = service.finished(service.submit(at_the_element(box, f"{place}/f", data, operators)))
+    assert job["job_state"] == "FAILED"
+    assert "it is of somebody else than the job" in job["files"][0]["reason"]
+
+
+def test_a_token_for_another_element_is_not_exchanged(box: Box, service: Service, place: str) -> None:
+    data = os.urandom(5000)
+    box.put(f"{place}/f", data)
+    renew_own_token(box, service)
+    elsewhere = box.real_issuer.token("rucio", "storage.read:/lake storage.modify:/lake")
+    job = service.finished(service.submit(at_the_element(box, f"{place}/f", data, elsewhere)))
+    assert job["job_state"] == "FAILED"
+    assert "the token is not for 127.0.1.19" in job["files"][0]["reason"]
+
+
+def test_the_token_of_a_source_is_never_exchanged_for_a_door(box: Box, service: Service, place: str) -> None:
+    """The destination sees it; here the source is the copy door itself."""
+    data = os.urandom(5000)
+    box.put(f"{place}/f", data, box.destination)
+    renew_own_token(box, service)
+    persons = box.real_issuer.token("127.0.1.19", "storage.read:/lake storage.modify:/lake")
+    sent = file(box, f"{place}/f", data) | {
+        "sources": [f"{box.destination.davs}{place}/f"],
+        "source_tokens": [persons],
+        "destinations": [f"{box.source.davs}{place}/f"],
+        "destination_tokens": [box.real_issuer.token(SOURCE, "storage.read:/lake storage.modify:/lake")],
+    }
+    job = service.finished(service.submit(sent))
+    assert job["job_state"] == "FAILED"
+    assert "SOURCE [auth]" in job["files"][0]["reason"]
+    assert f"host={box.destination.host} exchanged" not in "".join(
+        line for line in service.log.splitlines() if job["job_id"] in line
+    )
+
+
+def test_nothing_is_copied_to_a_host_that_the_facility_does_not_know(box: Box, service: Service, place: str) -> None:
+    renew_own_token(box, service)
+    stolen = file(box, f"{place}/f", b"x") | {"destinations": ["https://evil.example/f"]}
+    reply = service.request("POST", "/jobs", {"files": [stolen]})
+    assert (reply.status, reply.body["message"].partition(";")[0]) == (
+        400,
+        "the destination is no storage element of this facility",
+    )
 
 
 def at_the_element(box: Box, path: str, data: bytes, token: str) -> dict[str, object]:

@@ -102,3 +102,11 @@ def test_a_reason_is_one_bounded_line_with_the_cause_in_it() -> None:
 def test_the_table_of_classes_is_complete_and_true() -> None:
     told = dict(re.findall(r"^``(\w+)``\s+(yes|no) ", failures.__doc__ or "", re.MULTILINE))
     assert told == {kind: "yes" if kind.retryable else "no" for kind in ErrorClass}
+
+
+@pytest.mark.parametrize("scheme", ["https", "davs", "http"])
+def test_a_reason_holds_no_query_of_a_url(scheme: str) -> None:
+    """Signed URLs open a file for whoever reads them."""
+    said = f"could not connect; remote={scheme}://h:1/f?X-Amz-Signature=SECRET&a=b while reading"
+    reason = Failure(S, E.network, said).reason
+    assert reason == f"SOURCE [network] could not connect; remote={scheme}://h:1/f?… while reading"

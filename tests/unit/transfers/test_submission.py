@@ -104,3 +104,23 @@ def test_an_element_and_its_door_are_one_destination() -> None:
     files = [{**FILE, "destinations": [f"davs://{host}/lake/f"]} for host in ("b:1", "door:2")]
     with pytest.raises(InputError, match="same destination twice"):
         parse({"files": files}, files_per_job=10, doors={"b:1": "door:2"})
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        {"destinations": ["davs://b/lake/f?v=2"]},
+        {"sources": ["davs://b:1/lake/f%3F"]},
+        {"sources": [f"davs://a/{number}" for number in range(17)], "source_tokens": None},
+        {"destination_tokens": ["x" * 8193]},
+        {"metadata": {"note": "x" * 20_000}},
+    ],
+)
+def test_what_would_harm_others_is_refused(file: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        submitted(file)
+
+
+def test_a_source_elsewhere_may_have_a_query() -> None:
+    (transfer,) = submitted({"sources": ["https://a/lake/f?X-Sign=a%2Fb"]}).transfers
+    assert transfer.sources[0].url == "https://a/lake/f?X-Sign=a%2Fb"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boathouse.apps.transfers.urls import at_door, host_of, request_url, storage_element
+from boathouse.apps.transfers.urls import at_door, host_of, plain, request_url, storage_element
 from boathouse.errors import InputError
 
 
@@ -54,6 +54,11 @@ def test_what_is_asked_of_the_server(given_: str, asked: str) -> None:
         "davs://h/a/%2500",
         "davs://h/a%0d%0aX",
         "davs://h/" + "x" * 3000,
+        "davs://h/" + "\u5b57" * 500,
+        "davs://localhost./f",
+        "davs://./f",
+        "davs://a..b/f",
+        "davs://-a/f",
     ],
 )
 def test_what_is_not_the_url_of_a_file(text: object) -> None:
@@ -82,3 +87,10 @@ def test_copies_are_asked_of_the_door_of_an_element_that_has_one() -> None:
     doors = {"h:1": "d:2"}
     assert at_door("https://h:1/lake/a%2Fb?x=1", doors) == "https://d:2/lake/a%2Fb?x=1"
     assert at_door("https://h:2/lake/f", doors) == "https://h:2/lake/f"
+
+
+@pytest.mark.parametrize("rest", ["f?v=2", "f%3Fy", "user%2Fbob/f", "..%3F"])
+def test_a_destination_has_no_second_name(rest: str) -> None:
+    with pytest.raises(InputError, match="plain URL"):
+        plain(request_url(f"davs://h/lake/{rest}"))
+    assert plain(request_url("davs://h/lake/f?")) == "https://h/lake/f"

@@ -146,6 +146,7 @@ class Copier:
         if answer.succeeded:
             return await self._check(attempt)
         failure = of_copy(answer.status, answer.text, source_host=work.source_host, destination_host=work.dest_host)
+        failure = await self._seen(attempt, failure)
         if answer.accepted:
             await self._remove(attempt)
         raise CopyError(await self._whose_bytes(attempt, failure))
@@ -273,6 +274,20 @@ class Copier:
             return failure
         cause = "; ".join(f"{name} mismatch: {difference}" for name, difference in wrong.items())
         return Failure(Side.SOURCE, ErrorClass.checksum, f"{cause}; {failure.cause}", retryable=False)
+
+    async def _seen(self, attempt: _Attempt, failure: Failure) -> Failure:
+        """For a source that cannot be reached, as the destination says: whether we see that too.
+
+        A storage element is paused for everybody, and the destination's words hold names that its users chose.
+        """
+        if failure.kind is not ErrorClass.network or failure.side is not Side.SOURCE:
+            return failure
+        try:
+            await self._look_at_source(attempt, None)
+        except CopyError as error:
+            if error.failure.kind is ErrorClass.network:
+                return error.failure.because(failure.cause)
+        return replace(failure, kind=ErrorClass.source, host="", retryable=True)
 
     async def _remove(self, attempt: _Attempt) -> None:
         """Remove what a copy of ours left, if it is still ours to remove; if that fails, it is left for later."""

@@ -23,11 +23,12 @@ from enum import StrEnum
 from http import HTTPStatus
 
 LONGEST_REASON = 2048
+_QUERY = re.compile(r"(\b(?:https|davs|http)://[^\s?]*)\?\S*")
 
 
 def printable(text: str) -> str:
-    """Foreign words as one line that any log and database takes."""
-    return " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    """Foreign words as one line that any log and database takes, without queries of URLs: they may be signatures."""
+    return _QUERY.sub(r"\1?…", " ".join("".join(each if each.isprintable() else " " for each in text).split()))
 
 
 class ErrorClass(StrEnum):

@@ -9,7 +9,7 @@ import json
 import os
 import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, RowMapping, insert, select, text, update
@@ -20,7 +20,7 @@ from boathouse.apps.transfers.scheduler import Link, slots
 from boathouse.apps.transfers.seal import Seal
 from boathouse.apps.transfers.settings import Limits
 from boathouse.apps.transfers.states import FileState, JobState
-from boathouse.apps.transfers.tables import files, tokens, workers
+from boathouse.apps.transfers.tables import files, jobs, tokens, workers
 from boathouse.apps.transfers.work import Task, Token, Work
 from boathouse.errors import AuthError
 
@@ -250,18 +250,19 @@ class Queue:
     def tokens(self, connection: Connection, token_ids: Iterable[int]) -> list[Token]:
         """Tokens by id, opened. One that cannot be opened is left out: its host will refuse, and say so."""
         opened = []
-        for row in connection.execute(select(tokens).where(tokens.c.token_id.in_(list(token_ids)))).mappings():
+        query = select(tokens, jobs.c.owner).join(jobs, jobs.c.job_id == tokens.c.job_id)
+        for row in connection.execute(query.where(tokens.c.token_id.in_(list(token_ids)))).mappings():
             job_id, host = str(row["job_id"]), row["host"]
             try:
                 value = self._seal.open(row["sealed"], job_id, host)
             except AuthError:
                 continue
-            opened.append(Token(row["token_id"], job_id, host, value, row["expires_at"]))
+            opened.append(Token(row["token_id"], job_id, host, value, row["expires_at"], row["owner"]))
         return opened
 
     def renewed(self, token: Token, value: str) -> Token:
         """Store the successor of a token."""
-        fresh = Token(token.token_id, token.job_id, token.host, value, jwt.expiry(value))
+        fresh = replace(token, value=value, expires_at=jwt.expiry(value))
         sealed = self._seal.close(value, token.job_id, token.host)
         with self._engine.begin() as connection:
             connection.execute(

@@ -1,8 +1,12 @@
-"""Where files may be copied from: the internet, the facility itself, and what the facility names besides.
+"""Where files may be copied from and to.
 
-A storage element that fetches what a user names could be sent to servers that trust their network. Addresses that are
-not public are therefore refused. The element looks the name up once more by itself, and follows redirects of the
-source: this keeps honest people from mistakes and makes an attack harder, it does not replace a firewall.
+*To* the facility's own elements, and those that its settings name: the destination sees the source's token, and is
+asked, with the service's own connections, to do as a user says.
+
+*From* there, the internet, and private networks that the settings name. A storage element that fetches what a user
+names could be sent to servers that trust their network. The element looks the name up once more by itself, and follows
+redirects of the source: this keeps honest people from mistakes and makes an attack harder, it does not replace a
+firewall.
 """
 
 from __future__ import annotations
@@ -17,28 +21,53 @@ from pydantic import IPvAnyNetwork
 from boathouse.apps.transfers.urls import host_of
 from boathouse.errors import InputError
 
+_MOST_HOSTS = 16
+_PRIVATE_TOO = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "fec0::/10")))
+"""Translated and site-local addresses, which Python counts as global."""
+
 
 class Reach:
-    """Decides about sources. Shared between threads.
+    """Decides about sources and destinations. Shared between threads.
 
     Args:
         doors: copy door by storage element of the facility, each ``host:port``.
-        private: networks of private addresses that are allowed.
+        destinations: further storage elements, ``host:port``.
+        private: networks of private addresses that may be copied from.
     """
 
-    def __init__(self, doors: Mapping[str, str], private: Iterable[IPvAnyNetwork]) -> None:
-        self._own = {*doors, *doors.values()}
+    def __init__(self, doors: Mapping[str, str], destinations: Iterable[str], private: Iterable[IPvAnyNetwork]) -> None:
+        self._known = frozenset((*doors, *doors.values(), *destinations))
         self._private = tuple(private)
 
-    def check(self, sources: Iterable[str]) -> None:
-        """Make sure that all sources may be copied from.
+    def check_destinations(self, destinations: Iterable[str]) -> None:
+        """Make sure that all destinations are storage elements that the service knows.
 
         Raises:
-            InputError: one has an address that is not public, and not allowed.
+            InputError: one is not.
         """
-        for host in sorted({host_of(url) for url in sources} - self._own):
+        for host in sorted({host_of(url) for url in destinations} - self._known):
+            raise InputError("the destination is no storage element of this facility", got=host)
+
+    def unknown(self, sources: Iterable[str]) -> frozenset[str]:
+        """Hosts of sources that :meth:`check_hosts` must look at.
+
+        Raises:
+            InputError: there are too many.
+        """
+        hosts = frozenset(host_of(url) for url in sources) - self._known
+        if len(hosts) > _MOST_HOSTS:
+            raise InputError("too many hosts in one job", expected=f"at most {_MOST_HOSTS}", got=str(len(hosts)))
+        return hosts
+
+    def check_hosts(self, hosts: Iterable[str]) -> None:
+        """Make sure that hosts may be copied from. It asks name servers, and may take long.
+
+        Raises:
+            InputError: one has an address that is not public, and not allowed, or no address.
+        """
+        for host in sorted(hosts):
             for address in _addresses(host):
-                if not address.is_global and not any(address in network for network in self._private):
+                if _is_private(address) and not any(address in network for network in self._private):
                     raise InputError(
                         "the source is at a private address",
                         expected="a public address, an element of this facility, or one below services.copy_from",
@@ -47,13 +76,21 @@ class Reach:
                     )
 
 
+def _is_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    return not address.is_global or any(address in network for network in _PRIVATE_TOO)
+
+
 def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """All addresses of a ``host:port``; none if its name is not known, which the copy itself will tell."""
+    """All addresses of a ``host:port``.
+
+    Raises:
+        InputError: its name is not known here; the storage element might know it as something private.
+    """
     name = urlsplit(f"//{host}").hostname or ""
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return []
+    except (OSError, UnicodeError) as error:
+        raise InputError("the source's host has no address", got=str(error), where=host) from error
     return [_plain(str(sockaddr[0])) for *_, sockaddr in found]
 
 

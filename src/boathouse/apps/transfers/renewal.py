@@ -1,9 +1,13 @@
 """Tokens are exchanged at the issuer (RFC 8693) when they would run out, or when they are not for a copy door yet.
 
-A token that would run out is exchanged for one of the same audience and scope. A token that people submit for a
-storage element with a copy door is exchanged for one of the door's audience: people cannot have such tokens, since the
-door trusts the paths that it is asked for. A token that has run out already cannot be exchanged; tokens of queued files
-are therefore exchanged in advance.
+A token that would run out is exchanged for one of the same audience and scope. A token that somebody submits for a
+*destination* with a copy door is exchanged for one of the door's audience: people cannot have such tokens, since the
+door trusts the paths that it is asked for. A source's token never is: the destination would see it.
+
+Only a token of the person or client who submitted the job, for an element that the settings know, is exchanged at all;
+whoever found somebody else's token gets nothing for it here that it is not good for by itself.
+
+A token that has run out already cannot be exchanged; tokens of queued files are therefore exchanged in advance.
 """
 
 from __future__ import annotations
@@ -45,7 +49,8 @@ class Renewal:
         store: Callable[[Token, str], Awaitable[Token]],
     ) -> None:
         self._settings = settings
-        self._doors = frozenset(settings.doors.values())
+        self._element = {door: element for element, door in settings.doors.items()}
+        self._known = frozenset((*settings.doors, *settings.doors.values(), *settings.destinations))
         self._current = current
         self._store = store
         self._locks: dict[int, asyncio.Lock] = {}
@@ -71,8 +76,8 @@ class Renewal:
         """
         if token is None:
             return None
-        if not self._fits(token):
-            return await self._renew(token, margin_s)
+        if side is Side.DESTINATION and not self._fits(token):
+            return await self._renew(token, margin_s, audience=self._door_audience(token))
         if token.expires_at is None or _lives(token, margin_s):
             return token
         try:
@@ -82,7 +87,7 @@ class Renewal:
                 # It may do for a short copy; storage decides.
                 return token
             cause = f"the token for {token.host} ended at {token.expires_at:%Y-%m-%dT%H:%M:%S}: {error.failure.cause}"
-            raise CopyError(Failure(side, ErrorClass.auth, cause)) from error
+            raise CopyError(Failure(side, error.failure.kind, cause)) from error
 
     async def ahead(self, tokens: list[Token]) -> int:
         """Exchange tokens in advance. Returns how many were; a refused one is asked for again after a minute."""
@@ -100,7 +105,8 @@ class Renewal:
                 log.warning("token=%d job=%s not exchanged: %s", token.token_id, token.job_id, error.failure.cause)
         return renewed
 
-    async def _renew(self, token: Token, margin_s: float) -> Token:
+    async def _renew(self, token: Token, margin_s: float, *, audience: str | None = None) -> Token:
+        """Exchange a token, for another audience if one is given."""
         lock = self._locks.setdefault(token.token_id, asyncio.Lock())
         try:
             async with lock:
@@ -108,11 +114,11 @@ class Renewal:
                 if (
                     stored is not None
                     and stored.value != token.value
-                    and self._fits(stored)
+                    and (audience is None or self._fits(stored))
                     and _lives(stored, margin_s)
                 ):
                     return stored
-                value = await self._exchange(token)
+                value = await self._exchange(token, audience)
                 log.info("token=%d job=%s host=%s exchanged", token.token_id, token.job_id, token.host)
                 return await self._store(token, value)
         finally:
@@ -121,18 +127,33 @@ class Renewal:
 
     def _fits(self, token: Token) -> bool:
         """Whether its host takes it: a copy door wants a token of its own audience."""
-        return token.host not in self._doors or _address(token.host) in _audience(jwt.payload(token.value))
+        return token.host not in self._element or _address(token.host) in _audience(jwt.payload(token.value))
 
-    async def _exchange(self, token: Token) -> str:
+    def _door_audience(self, token: Token) -> str:
+        """The audience of a door, for a token that opens the element itself.
+
+        Raises:
+            CopyError: it does not.
+        """
+        element = _address(self._element[token.host])
+        if element not in _audience(jwt.payload(token.value)):
+            raise CopyError(Failure(Side.DESTINATION, ErrorClass.auth, f"the token is not for {element}"))
+        return _address(token.host)
+
+    async def _exchange(self, token: Token, audience: str | None) -> str:
         claims = jwt.payload(token.value)
         if claims.get("iss") != self._settings.issuer:
             raise _refused(f"it is of another issuer, {claims.get('iss')!r}")
+        if claims.get("sub") != token.owner:
+            raise _refused("it is of somebody else than the job")
+        if token.host not in self._known:
+            raise _refused(f"{token.host} is no storage element of this facility")
         form = {
             "grant_type": EXCHANGE_GRANT,
             "subject_token": token.value,
             "subject_token_type": ACCESS_TOKEN,
             "requested_token_type": ACCESS_TOKEN,
-            "audience": _address(token.host) if token.host in self._doors else " ".join(_audience(claims)),
+            "audience": audience or " ".join(_audience(claims)),
             "scope": _without_refresh(str(claims.get("scope", ""))),
         }
         try:
@@ -140,7 +161,8 @@ class Renewal:
                 answer = await _json(reply)
                 status = reply.status
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _refused(f"the issuer cannot be reached: {type(error).__name__}: {error}") from error
+            cause = f"the issuer cannot be reached: {type(error).__name__}: {error}"
+            raise CopyError(Failure(Side.TRANSFER, ErrorClass.timeout, cause)) from error
         value = answer.get("access_token")
         if status != 200 or not isinstance(value, str):
             words = " ".join(str(answer.get(key, "")) for key in ("error", "error_description")).strip()

@@ -12,6 +12,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from http import HTTPStatus
 from typing import Any, ParamSpec, TypeVar
@@ -38,6 +39,8 @@ API = {"major": 3, "minor": 14, "patch": 0}
 REVISION = "X-Boathouse-Revision"
 _LARGEST_LIST = 500
 _MOST_IDS = 1000
+_LOOK_UP_S = 10.0
+_LOOK_UP_THREADS = 4
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -75,6 +78,7 @@ class Api:
         self._changes = changes
         self._metrics = metrics
         self._reach = reach
+        self._look_ups = ThreadPoolExecutor(_LOOK_UP_THREADS, thread_name_prefix="look-up")
         self._doors = settings.doors
         self._limits = settings.limits
         self._base_id = base_id
@@ -162,8 +166,19 @@ class Api:
         caller = await self._caller(request)
         body = await self._body(request)
         parsed = submission.parse(body, files_per_job=self._limits.files_per_job, doors=self._doors)
-        await _thread(self._reach.check, {place.url for each in parsed.transfers for place in each.sources})
+        self._reach.check_destinations(each.destination.url for each in parsed.transfers)
+        await self._look_up(self._reach.unknown(place.url for each in parsed.transfers for place in each.sources))
         return JSONResponse({"job_id": await _thread(self._store.submit, parsed, caller)})
+
+    async def _look_up(self, hosts: frozenset[str]) -> None:
+        """Check hosts in threads of their own: a name server that does not answer must not stop the service."""
+        if not hosts:
+            return
+        check = asyncio.get_running_loop().run_in_executor(self._look_ups, self._reach.check_hosts, hosts)
+        try:
+            await asyncio.wait_for(check, _LOOK_UP_S)
+        except TimeoutError as error:
+            raise InputError("the sources' hosts cannot be looked up in time", got=", ".join(sorted(hosts))) from error
 
     async def search(self, request: Request) -> Response:
         """Jobs that match the filters: the caller's, those that have not ended unless states are given."""

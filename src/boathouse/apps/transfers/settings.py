@@ -104,7 +104,9 @@ class Settings(_Model):
     """Key under which tokens lie in the database: 32 bytes in URL-safe base64."""
     doors: Mapping[str, str] = {}
     """Copy door of a storage element, ``host:port``, by the ``host:port`` at which people reach it. Copies into the
-    element are asked of the door, with a token for the door's host, for which the client's token is exchanged."""
+    element are asked of the door, with a token for the door's host, for which the caller's own token is exchanged."""
+    destinations: tuple[str, ...] = ()
+    """Storage elements, ``host:port``, that may be copied into besides those of ``doors``."""
     private_sources: tuple[IPvAnyNetwork, ...] = ()
     """Networks of private addresses that may be copied from, besides the elements of ``doors``."""
     operators: tuple[str, ...] = ()

@@ -24,6 +24,8 @@ from boathouse.apps.transfers.urls import host_of
 _KEEP_ALIVE_S = 25.0
 _SLOWEST_CHECKSUM = 20e6
 """Bytes per second that a storage element is trusted to checksum."""
+_LONGEST_CHECKSUM_S = 7200.0
+"""No server is waited for longer, whatever size a client claims."""
 _BODY_LIMIT = 4096
 _LINE_LIMIT = 65536
 _IMPATIENCE_S = (3.0, 10.0)
@@ -118,7 +120,8 @@ class Storage:
             # XRootD 6.2.0, asked for the checksum of a file that was closed this instant or is still written, answers
             # 400 or 500, or never; asked again, it answers.
             patience_s = [min(each, self._limits.answer_s) for each in _IMPATIENCE_S] + patience_s
-            patience_s = [each + (size_bytes or 0) / _SLOWEST_CHECKSUM for each in patience_s]
+            summing_s = min((size_bytes or 0) / _SLOWEST_CHECKSUM, _LONGEST_CHECKSUM_S)
+            patience_s = [each + summing_s for each in patience_s]
         status, found = 0, None
         for number, answer_s in enumerate(patience_s, start=1):
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,10 @@ from boathouse.errors import InputError
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 _DURATION = re.compile(r"([0-9]{1,9})\s*([smh]?)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "": 3600}
+_LONGEST_TOKEN = 8192
+"""Servers answer longer headers by breaking the connection."""
+_LONGEST_METADATA = 16384
+_MOST_SOURCES = 16
 _PRIORITIES = range(1, 6)
 
 
@@ -104,7 +109,7 @@ def parse(body: object, *, files_per_job: int, doors: Mapping[str, str]) -> Subm
         attempts=_attempts(params.get("retry")),
         queue_s=_duration(params.get("max_time_in_queue")),
         sid=_sid(params),
-        metadata=params.get("job_metadata"),
+        metadata=_metadata(params.get("job_metadata"), "job_metadata"),
         params=dict(params),
     )
 
@@ -115,6 +120,11 @@ def _transfer(entry: object, number: int, doors: Mapping[str, str]) -> Transfer:
     where = f"files[{number}]"
     sources = _side(entry, "sources", "source_tokens", where)
     destinations = _side(entry, "destinations", "destination_tokens", where)
+    if len(sources) > _MOST_SOURCES:
+        raise _fault(f"{where}: at most {_MOST_SOURCES} sources", len(sources))
+    for source in sources:
+        if urls.host_of(source.url) in doors or urls.host_of(source.url) in doors.values():
+            urls.plain(source.url)
     if len(destinations) != 1:
         raise _fault(f"{where} must have one destination", len(destinations))
     if destinations[0].url in {source.url for source in sources}:
@@ -130,13 +140,19 @@ def _transfer(entry: object, number: int, doors: Mapping[str, str]) -> Transfer:
     checksums.parse(checksum)
     return Transfer(
         sources=sources,
-        destination=replace(destinations[0], url=urls.at_door(destinations[0].url, doors)),
+        destination=replace(destinations[0], url=urls.at_door(urls.plain(destinations[0].url), doors)),
         checksum=checksum or None,
         size_bytes=size,
-        metadata=entry.get("metadata"),
+        metadata=_metadata(entry.get("metadata"), f"{where}: metadata"),
         activity=str(entry.get("activity") or "default")[:255],
         strategy=str(entry.get("selection_strategy") or "auto")[:32],
     )
+
+
+def _metadata(value: object, where: str) -> Any:
+    if value is not None and len(json.dumps(value)) > _LONGEST_METADATA:
+        raise _fault(f"{where} may have at most {_LONGEST_METADATA} bytes")
+    return value
 
 
 def _side(entry: Mapping[str, Any], name: str, token_name: str, where: str) -> tuple[Place, ...]:
@@ -157,7 +173,7 @@ def _token(value: object, where: str) -> str | None:
     if value is None:
         return None
     # What is put into a header must not be able to end it; the value itself is never repeated.
-    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+    if not isinstance(value, str) or len(value) > _LONGEST_TOKEN or not _TOKEN.fullmatch(value):
         raise _fault(f"{where} holds something that is not a bearer token")
     return value
 

@@ -12,8 +12,12 @@ _SCHEMES = {"https": "https", "davs": "https"}
 _LONGEST = 2048
 _UNSAFE = re.compile(r"[\x00-\x20\x7f]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_LONGEST_REQUEST = 2000
+"""Bytes of a URL as it is asked for: what servers take, and what an index of the database can hold."""
+_AMBIGUOUS = re.compile(r"%(?:2F|3F)", re.IGNORECASE)
 _PATH_SAFE = ":@!$&'()*+,;=~-._"
-_HOST = re.compile(r"[A-Za-z0-9._\-]+|\[[0-9A-Fa-f:.]+\]")
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_\-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]")
 
 
 def request_url(text: object) -> str:
@@ -39,7 +43,26 @@ def request_url(text: object) -> str:
         raise InputError("not the URL of a file", expected="davs://host:port/path", got=text[:200])
     path = _one_spelling(parts.path, text)
     query = quote(parts.query, safe="%:@!$&'()*+,;=~-._/?")
-    return urlunsplit((scheme, f"{bare.lower()}:{port}" if port and port != 443 else bare.lower(), path, query, ""))
+    url = urlunsplit((scheme, f"{bare.lower()}:{port}" if port and port != 443 else bare.lower(), path, query, ""))
+    if len(url) > _LONGEST_REQUEST:
+        raise InputError("the URL is too long", expected=f"at most {_LONGEST_REQUEST} bytes", got=f"{len(url)} bytes")
+    return url
+
+
+def plain(url: str) -> str:
+    """The URL itself, if it is the only one of its file.
+
+    Servers cut a decoded path at ``?`` and take an escaped slash for a slash: one file would have several names.
+
+    Raises:
+        InputError: it has a query, or an escaped slash or question mark.
+    """
+    parts = urlsplit(url)
+    if parts.query or _AMBIGUOUS.search(parts.path):
+        raise InputError(
+            "not the plain URL of a file", expected="no query, no escaped slash or question mark", got=url[:200]
+        )
+    return url
 
 
 def _one_spelling(path: str, text: str) -> str:

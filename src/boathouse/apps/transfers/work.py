@@ -19,6 +19,8 @@ class Token:
     host: str
     value: str = field(repr=False)
     expires_at: datetime | None
+    owner: str
+    """Subject of whoever submitted the job."""
 
 
 class Task(StrEnum):
