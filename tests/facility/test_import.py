@@ -262,13 +262,13 @@ def test_c16_when_an_element_is_down_another_of_the_same_quality_takes_over(
 
 @pytest.fixture
 def outside(lake_box: Box, folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """A web server outside the lake that serves the folder, and the user agents that came to it."""
+    """A web server outside the lake that serves the folder, and the methods and user agents that came to it."""
     agents: list[str] = []
 
     class Handler(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
             assert "Authorization" not in self.headers, "the user's token was shown to a server outside"
-            agents.append(self.headers.get("User-Agent", ""))
+            agents.append(f"{self.command} {self.headers.get('User-Agent', '')}")
 
     layout = lake_box.local.plan.layout
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -296,7 +296,9 @@ def test_a21_a_web_source_is_fetched_by_the_element_itself(
     command = ("import", f"{origin}/{tag}web.dat", "--to", did, "--qos", "FAST", "--any-file", "--json")
     (result,) = json.loads(lake_box.cli(*command, user="alice").stdout)
     assert (result["outcome"], result["adler32"]) == ("uploaded", f"{zlib.adler32(body):08x}")
-    assert [agent for agent in agents if not agent.startswith("boathouse/")], "this machine streamed it"
+    assert not [agent for agent in agents if agent.startswith("GET boathouse/")], "this machine streamed it"
+    assert [agent for agent in agents if agent.startswith("GET ")]
+    assert not result["streamed"]
     (again,) = json.loads(lake_box.cli(*command, user="alice").stdout)
     assert again["outcome"] == "present"
     (fetched,) = lake_box.login("alice").get(Did.parse(did), folder / "out")

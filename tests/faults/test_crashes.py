@@ -19,6 +19,11 @@ from boathouse.testing.wait import wait_for
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
+# Python's ssl leaves a socket to the garbage collector when its server is killed between accepting and handshake
+# (SSLSocket._create, the way of sockets that are not connected). Such a socket has no remote address.
+_LEAK = r"ignore:unclosed <ssl.SSLSocket fd=\d+, family=\S+, type=\S+, proto=\d+, laddr=\(\S+, \d+\)>:ResourceWarning"
+pytestmark = pytest.mark.filterwarnings(_LEAK)
+
 # The source and the destination of the copies, and their copy doors, stand for all storage elements.
 UNITS = (
     "postgres",

@@ -141,6 +141,8 @@ def _summary(results: Sequence[UploadResult], dataset: Did | None) -> str:
     if counts["found"]:
         text += f", {counts['found']:,} found on storage from an earlier try"
     text += f", {counts['present']:,} there already"
+    if streamed := [result.streamed for result in results if result.streamed]:
+        text += f"; {len(streamed):,} streamed through this machine ({streamed[0]})"
     return text + (f"; at {places}" if places else "") + (f"; in {dataset}" if dataset else "")
 
 
@@ -150,7 +152,7 @@ def _as_json(result: UploadResult) -> dict[str, Any]:
 
 def _log_steps() -> None:
     """Show each step of each file on standard error, as Rucio's upload client does."""
-    logger = logging.getLogger("boathouse.lake.upload")
+    logger = logging.getLogger("boathouse.lake")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s - boathouse - %(levelname)s - %(message)s"))
     logger.addHandler(handler)

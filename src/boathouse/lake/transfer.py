@@ -61,6 +61,8 @@ class Landing:
     """Where it lies, on an RSE that keeps paths."""
     stale: bool = False
     """Whether the catalogue holds a replica here that is not marked available."""
+    streamed: str = ""
+    """Why the element could not fetch a web source by itself, if this machine had to."""
 
 
 class _Counting:
@@ -110,6 +112,7 @@ class Mover:
         self._locate = locate
         self._progress = progress
         self._stop = threading.Event()
+        self._streamed: dict[Did, str] = {}
 
     def stop(self) -> None:
         """End everything that is under way, from another thread; what it left is found by the next run."""
@@ -154,7 +157,10 @@ class Mover:
                 self._placement.give_up(target, error)
                 continue
             pfn = None if target.rse.deterministic else url
-            return Landing(target.name, source.size_bytes, adler32, outcome, pfn, stale=state is not None)
+            streamed = self._streamed.get(did, "")
+            return Landing(
+                target.name, source.size_bytes, adler32, outcome, pfn, stale=state is not None, streamed=streamed
+            )
 
     def _wait_gone(self, did: Did, target: Target) -> None:
         """Wait until a replica that is being deleted has gone, lest the deletion take the new bytes with it.
@@ -215,7 +221,8 @@ class Mover:
             except TransferError as error:
                 if self._stop.is_set():
                     raise
-                log.info("%s cannot be fetched by the storage element: %s", source.where, error.got or error.what)
+                self._streamed[did] = error.got or error.what
+                log.info("%s cannot be fetched by the storage element: %s", source.where, self._streamed[did])
                 # Perhaps this machine can read what the element cannot.
                 since = since or began
         if source.size_bytes <= _IN_MEMORY_BYTES:

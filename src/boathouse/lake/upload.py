@@ -51,6 +51,8 @@ class UploadResult:
     rse: str
     outcome: str
     """``uploaded``; ``found``: the bytes lay there already; ``present``: the catalogue had it, nothing was done."""
+    streamed: str = ""
+    """Why the element could not fetch a web source by itself, if this machine had to."""
 
 
 @dataclass(frozen=True)
@@ -284,6 +286,7 @@ class Uploader:
                     adler32=landing.adler32,
                     rse=landing.rse,
                     outcome=landing.outcome,
+                    streamed=landing.streamed,
                 )
             )
 

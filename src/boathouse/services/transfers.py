@@ -40,7 +40,7 @@ class Transfers(Service):
             "client_secret": "${secret:client-transfers}",
             "store_key": f"${{secret:{_STORE_KEY}}}",
             "doors": _doors(context),
-            "private_sources": list(context.facility.services.copy_from),
+            "copy_from": list(context.facility.services.copy_from),
             "operators": ["operator"],
         }
         config = File(context.config(self.name, "settings.json"), json.dumps(settings, indent=2))

@@ -64,7 +64,7 @@ def test_its_settings_are_what_the_service_wants(context: Context, tmp_path: Pat
     assert (read.audience, read.vo, read.issuer) == ("127.0.0.2", "escape", context.issuer)
     assert read.database_url == "postgresql+psycopg://transfers:x@/transfers?host=/s/run/postgres"
     assert read.doors == {"127.0.1.11:1": "127.1.1.11:2"}
-    assert [str(network) for network in read.private_sources] == ["10.0.0.0/8"]
+    assert [str(network) for network in read.copy_from] == ["10.0.0.0/8"]
     assert json.loads(config.text)["client_secret"] == "${secret:client-transfers}"
 
 

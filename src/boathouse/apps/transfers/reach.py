@@ -45,8 +45,12 @@ class Reach:
         Raises:
             InputError: one is not.
         """
-        for host in sorted({host_of(url) for url in destinations} - self._known):
-            raise InputError("the destination is no storage element of this facility", got=host)
+        if unknown := {host_of(url) for url in destinations} - self._known:
+            raise InputError(
+                "the destination is no storage element of this facility",
+                expected="one of `boathouse endpoints`",
+                got=", ".join(sorted(unknown)[:5]),
+            )
 
     def unknown(self, sources: Iterable[str]) -> frozenset[str]:
         """Hosts of sources that :meth:`check_hosts` must look at.

@@ -107,7 +107,7 @@ class Settings(_Model):
     element are asked of the door, with a token for the door's host, for which the caller's own token is exchanged."""
     destinations: tuple[str, ...] = ()
     """Storage elements, ``host:port``, that may be copied into besides those of ``doors``."""
-    private_sources: tuple[IPvAnyNetwork, ...] = ()
+    copy_from: tuple[IPvAnyNetwork, ...] = ()
     """Networks of private addresses that may be copied from, besides the elements of ``doors``."""
     operators: tuple[str, ...] = ()
     """Subjects that may see and cancel everybody's jobs."""

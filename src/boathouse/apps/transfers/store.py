@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from boathouse.apps.transfers import database, jwt, urls
 from boathouse.apps.transfers.events import CANCEL, JOBS, WORK, notify
+from boathouse.apps.transfers.failures import Side
 from boathouse.apps.transfers.seal import Seal
 from boathouse.apps.transfers.states import JOB_TERMINAL, FileState, JobState
 from boathouse.apps.transfers.submission import Place, Submission, Transfer, deterministic_id
@@ -21,6 +22,8 @@ from boathouse.errors import ConflictError
 
 CANCELED_BY_USER = "Job canceled by the user"
 
+_TokenIds = Mapping[tuple[Side, str, str | None], int]
+"""Ids of stored tokens by side, host and token."""
 Row = dict[str, Any]
 """A row by column name."""
 
@@ -97,14 +100,13 @@ class Store:
             raise ConflictError("a job of this id was submitted already", got=job_id) from error
         return job_id
 
-    def _insert_tokens(
-        self, connection: Connection, job_id: str, submission: Submission
-    ) -> dict[tuple[str, str | None], int]:
-        """Store each token once for each host; returns ids by host and token."""
+    def _insert_tokens(self, connection: Connection, job_id: str, submission: Submission) -> _TokenIds:
+        """Store each token once for each side and host: what a destination's is exchanged for, no source may use."""
         places = {
-            (urls.host_of(place.url), place.token): None
+            (side, urls.host_of(place.url), place.token): None
             for transfer in submission.transfers
-            for place in (*transfer.sources, transfer.destination)
+            for side, each in ((Side.SOURCE, transfer.sources), (Side.DESTINATION, (transfer.destination,)))
+            for place in each
             if place.token is not None
         }
         if not places:
@@ -116,7 +118,7 @@ class Store:
                 "expires_at": jwt.expiry(token or ""),
                 "sealed": self._seal.close(token or "", job_id, host),
             }
-            for host, token in places
+            for _, host, token in places
         ]
         ids = connection.scalars(insert(tokens).returning(tokens.c.token_id, sort_by_parameter_order=True), rows)
         return dict(zip(places, ids, strict=True))
@@ -287,11 +289,9 @@ def _job_row(job_id: str, submission: Submission, caller: Caller) -> dict[str, A
     }
 
 
-def _file_rows(
-    job_id: str, index: int, transfer: Transfer, priority: int, known: Mapping[tuple[str, str | None], int]
-) -> list[dict[str, Any]]:
-    def token(place: Place) -> int | None:
-        return known.get((urls.host_of(place.url), place.token))
+def _file_rows(job_id: str, index: int, transfer: Transfer, priority: int, known: _TokenIds) -> list[dict[str, Any]]:
+    def token(side: Side, place: Place) -> int | None:
+        return known.get((side, urls.host_of(place.url), place.token))
 
     return [
         {
@@ -304,8 +304,8 @@ def _file_rows(
             "dest_url": transfer.destination.url,
             "source_host": urls.host_of(source.url),
             "dest_host": urls.host_of(transfer.destination.url),
-            "source_token": token(source),
-            "dest_token": token(transfer.destination),
+            "source_token": token(Side.SOURCE, source),
+            "dest_token": token(Side.DESTINATION, transfer.destination),
             "checksum": transfer.checksum,
             "user_filesize": transfer.size_bytes,
             "file_metadata": transfer.metadata,
