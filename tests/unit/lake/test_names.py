@@ -25,6 +25,7 @@ def test_a_did_survives_text(scope: str, name: str) -> None:
     ["", "cms", ":", "cms:", ":name", "a b:c", "cms:a b", "cms:ä", "cms:a:b", "x" * 26 + ":a", "cms:" + "x" * 251],
 )
 def test_what_the_catalogue_would_refuse_is_refused_here(text: str) -> None:
+    # case name-4
     with pytest.raises(InputError) as caught:
         Did.parse(text)
     assert caught.value.expected
@@ -32,6 +33,7 @@ def test_what_the_catalogue_would_refuse_is_refused_here(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["/DoubleMuon/Run2016B-v1/NANOAOD", "/a", "/a..b/c", "/" + "a" * 249])
 def test_collections_may_be_called_as_in_cms_and_files_may_not(name: str) -> None:
+    # cases name-2 name-3
     did = Did.parse(f"cms:{name}")
     assert did.name == name
     assert did_path(did) == "/cms/" + name.replace("/", "%2F")
@@ -42,6 +44,7 @@ def test_collections_may_be_called_as_in_cms_and_files_may_not(name: str) -> Non
 
 @pytest.mark.parametrize("name", ["a", "a.root", "a/b.root", "a..b", "a/..b", "a/b..", "a/...", "a" * 250])
 def test_files_may_be_called_so(name: str) -> None:
+    # case name-1
     assert Did("cms", name).checked_file() == Did.parse(f"cms:{name}")
 
 
@@ -53,6 +56,7 @@ def test_files_may_be_called_so(name: str) -> None:
     ],
 )
 def test_names_that_lead_elsewhere_are_refused(name: str) -> None:
+    # case name-4
     for check in (Did("cms", name).checked, Did("cms", name).checked_file):
         with pytest.raises(InputError, match="not a DID name"):
             check()

@@ -176,9 +176,19 @@ def test_an_empty_dataset_is_taken_and_a_foreign_one_is_not(tmp_path: Path) -> N
 
 
 def test_files_of_a_dataset_whose_name_begins_with_a_slash_have_paths(tmp_path: Path) -> None:
+    # case name-5
     done = publish(Shelf(), result(tmp_path / "a", "one"), Did("cms", "/DoubleMu/plots"))
     assert str(done.dataset) == "cms:/DoubleMu/plots"
     assert [did.checked_file().name.partition(".")[0] for did in done.files] == ["DoubleMu/plots"] * 2
+
+
+def test_datasets_that_differ_by_the_first_slash_have_files_of_the_same_names(tmp_path: Path) -> None:
+    # case name-6
+    lake, made = Shelf(), result(tmp_path / "a", "one")
+    one, other = (publish(lake, made, Did("cms", name)) for name in ("/DoubleMu/plots", "DoubleMu/plots"))
+    assert one.dataset != other.dataset
+    assert one.outcome == other.outcome == "published"
+    assert one.files == other.files
 
 
 def test_lineage_is_plain_json(tmp_path: Path) -> None:
