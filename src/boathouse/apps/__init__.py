@@ -1,3 +1,3 @@
-"""Our own daemons; each runs alone and imports only wlcg, units, checksums, atomic and errors."""
+"""Our own daemons; each runs alone and imports only wlcg, units, checksums, atomic, errors and ``apps.database``."""
 
 from __future__ import annotations
