@@ -107,7 +107,7 @@ class Storage(_Model):
     address: Address | None = None
     """Address to listen on; by default a loopback address of its own, 127.0.1.N."""
     extra_config: str = ""
-    """Raw lines appended to the XRootD configuration (escape hatch)."""
+    """Raw lines appended to the XRootD configuration (escape hatch); the server reaches its own directories only."""
 
 
 class CacheLevel(StrEnum):
@@ -139,7 +139,7 @@ class Cache(_Model):
     address: Address | None = None
     """Address to listen on; by default a loopback address of its own, 127.0.1.N."""
     extra_config: str = ""
-    """Raw lines appended to the XRootD configuration (escape hatch)."""
+    """Raw lines appended to the XRootD configuration (escape hatch); the server reaches its own directories only."""
 
 
 class Site(_Model):

@@ -1,16 +1,25 @@
-"""Open sockets on named addresses, hand them to a program and become it: ``listen ADDRESS:PORT… -- PROGRAM ARGUMENT…``.
+"""Open sockets on named addresses, hand them to a program and become it, confined to the files that it needs.
+
+``listen ADDRESS:PORT… [--run PATH]… [--read PATH]… [--write PATH]… -- PROGRAM ARGUMENT…``
 
 XRootD by itself listens on every interface of the machine and has no setting for less. It does take sockets that
 somebody else has opened, by the protocol of ``sd_listen_fds(3)``; so they are opened here. Each storage element can
 then have its own loopback address, and a port in use is one clear line in the log.
+
+XRootD 6.2.0 can be led out of its data by dot segments (``docs/decisions/0005-copy-doors.md``), so the kernel keeps it
+to the paths of the options. Without any of them the program is not confined.
 """
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import os
 import socket
 import sys
+from pathlib import Path
+
+from boathouse.services import confine
 
 _FIRST_DESCRIPTOR = 3
 """SD_LISTEN_FDS_START of ``sd_listen_fds(3)``."""
@@ -49,16 +58,47 @@ def hand_over(sockets: list[socket.socket], command: list[str]) -> None:
     os.execv(command[0], command)  # noqa: S606 - the very purpose: no shell, and the process identity stays
 
 
+def confine_to(rules: confine.Rules) -> None:
+    """Confine this process for good; a kernel that cannot leaves it as it is, with a line in the log.
+
+    Raises:
+        OSError: a path of the rules is not there; its ``filename`` says which.
+    """
+    try:
+        confine.version()
+    except OSError as error:
+        sys.stderr.write(f"not confined to its files: this kernel has no Landlock ({error.strerror})\n")
+        return
+    confine.confine(rules)
+
+
 def main(arguments: list[str]) -> str | None:
     """Entry point; returns the reason of a failure."""
-    addresses, separator, command = _split(arguments)
-    if not (addresses and separator and command):
-        return "usage: listen ADDRESS:PORT... -- PROGRAM [ARGUMENT...]"
+    options, command = _options(arguments)
+    rules = confine.Rules(tuple(options.run), tuple(options.read), tuple(options.write))
     try:
-        hand_over(open_sockets(addresses), command)
+        sockets = open_sockets(options.address)
+        if rules != confine.Rules():
+            confine_to(rules)
+        hand_over(sockets, command)
     except OSError as error:
         return f"cannot listen or start: {error}"
     return None
+
+
+def _options(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="listen",
+        usage="listen ADDRESS:PORT... [--run PATH]... [--read PATH]... [--write PATH]... -- PROGRAM [ARGUMENT...]",
+        allow_abbrev=False,
+    )
+    parser.add_argument("address", nargs="+")
+    for option in ("--run", "--read", "--write"):
+        parser.add_argument(option, type=Path, action="append", default=[])
+    own, separator, command = _split(arguments)
+    if not (separator and command):
+        parser.error("no program")
+    return parser.parse_args(own), command
 
 
 def _split(arguments: list[str]) -> tuple[list[str], bool, list[str]]:

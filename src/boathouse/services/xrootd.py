@@ -31,7 +31,7 @@ HEALTH_PATH = "/static/health"
 _COMMON = """\
 all.sitename {site}
 all.adminpath {admin}
-all.pidpath {run}
+all.pidpath {admin}
 # Address look-ups would ask the network's name server for every client.
 xrd.network nodnr
 xrd.port {root_port}
@@ -199,12 +199,13 @@ def server_unit(
         config: what this kind of server adds to the common configuration.
         extra_config: the operator's own lines; they come last, so they win.
         base_path: paths, comma-separated, below which the paths in token scopes lie.
-        directories: further directories that must exist.
+        directories: further directories that must exist, in which it may write.
         env: further variables.
     """
     server, *others = _server_files(
         context, name=name, key=key, site=site, config=config + _own_lines(extra_config), base_path=base_path
     )
+    writes = (_admin_directory(context, name), *directories)
     return Unit(
         name=name,
         title=title,
@@ -214,6 +215,7 @@ def server_unit(
             "boathouse.services.listen",
             _socket(context, f"{key}.root"),
             _socket(context, f"{key}.https"),
+            *_confined(context, name, writes),
             "--",
             str(context.programs.xrootd_bin / "xrootd"),
             "-c",
@@ -227,14 +229,33 @@ def server_unit(
             **(env or {}),
         },
         needs=("keeper",),
-        directories=(
-            context.run(name),
-            _admin_directory(context, name),
-            key_cache_directory(context, name),
-            *directories,
-        ),
+        directories=(context.run(name), key_cache_directory(context, name), *writes),
         files=(server, *others),
         url=context.url(f"{key}.https"),
+    )
+
+
+def _confined(context: Context, name: str, writes: tuple[Path, ...]) -> tuple[str, ...]:
+    """All that a server may touch, as options of :mod:`boathouse.services.listen`.
+
+    Its key cache and a cache's token are written by the keeper: who could change the keys could make tokens.
+    """
+    layout = context.layout
+    reads = (
+        context.run(name),
+        layout.config / name,
+        layout.certificate(name),
+        layout.key(name),
+        layout.ca,
+        layout.ca_directory,
+        layout.public_ca_directory,
+    )
+    # The private tree; or /usr, or with /bin as its name no more than what every program may use.
+    tree = context.programs.xrootd_bin.parent
+    return (
+        *((f"--run={tree}",) if tree.name else ()),
+        *(f"--read={path}" for path in reads),
+        *(f"--write={path}" for path in writes),
     )
 
 
@@ -249,7 +270,6 @@ def _server_files(context: Context, *, name: str, key: str, site: str, config: s
     common = _COMMON.format(
         site=site,
         admin=_admin_directory(context, name),
-        run=context.run(name),
         root_port=context.ports[f"{key}.root"],
         https_port=context.ports[f"{key}.https"],
         certificate=context.layout.certificate(name),

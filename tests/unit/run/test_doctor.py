@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pwd
@@ -18,6 +19,7 @@ from boathouse.run.doctor import Finding, Patient, Verdict, examine, facility, i
 from boathouse.run.doctor.finding import ask_version
 from boathouse.run.local import state as states
 from boathouse.run.local.account import Account
+from boathouse.services import confine
 
 _ME = pwd.getpwuid(os.geteuid())
 ME = Account(_ME.pw_name, _ME.pw_uid, _ME.pw_gid, switch=False)
@@ -52,6 +54,24 @@ def test_every_check_says_what_it_looks_at_and_fails_with_a_remedy(patient: Pati
     for check in (*installation.CHECKS, *machine.CHECKS, *facility.CHECKS):
         assert check.__doc__
     assert all(finding.remedy for finding in examine(patient) if finding.verdict is not Verdict.ok)
+
+
+@pytest.mark.parametrize(("version", "verdict"), [(1, Verdict.warn), (2, Verdict.ok), (7, Verdict.ok)])
+def test_a_kernel_that_confines(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch, version: int, verdict: Verdict
+) -> None:
+    monkeypatch.setattr(confine, "version", lambda: version)
+    assert _only(machine.confinement(patient)).verdict is verdict
+
+
+def test_a_kernel_that_does_not_confine(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version() -> int:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(confine, "version", version)
+    finding = _only(machine.confinement(patient))
+    assert finding.verdict is Verdict.warn
+    assert "Operation not supported" in finding.detail
 
 
 def test_a_file_from_the_future_means_a_wrong_clock(patient: Patient) -> None:

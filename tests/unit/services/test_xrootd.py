@@ -95,15 +95,51 @@ def test_a_unit_and_a_copy_door_an_element(context, units):
 
 def test_the_program_gets_its_sockets(units):
     command = units["se-north-disk"].command
-    assert command[:6] == (
+    assert command[:5] == (
         "/env/bin/python",
         "-m",
         "boathouse.services.listen",
         "127.0.1.11:2001",
         "127.0.1.11:2000",
-        "--",
     )
-    assert command[6] == "/xrootd/bin/xrootd"
+    assert command[-4:-1] == ("--", "/xrootd/bin/xrootd", "-c")
+
+
+def options(unit, name):
+    return {word.removeprefix(f"--{name}=") for word in unit.command if word.startswith(f"--{name}=")}
+
+
+def test_a_server_is_confined_to_its_own_files(context, units):
+    for rse in ("north-disk", "north_raw", "south"):
+        for name in (f"se-{rse}", f"copy-{rse}"):
+            unit = units[name]
+            assert options(unit, "run") == {"/xrootd"}
+            read, write = options(unit, "read"), options(unit, "write")
+            assert {path for path in read if path.startswith("/state/pki/")} == {
+                "/state/pki/ca.pem",
+                "/state/pki/hashed",
+                "/state/pki/hashed-public",
+                f"/state/pki/{name}.pem",
+                f"/state/pki/{name}.key",
+            }
+            assert {path for path in read if not path.startswith("/state/pki/")} == {
+                f"/state/config/{name}",
+                f"/state/run/{name}",
+            }
+            assert {path for path in write if path.startswith("/state/data/")} == {
+                f"/state/data/se-{rse}",
+                f"/state/data/se-{rse}/{'store/lake' if rse == 'south' else 'lake'}",
+            }
+            # And one for its sockets; keys and tokens that it is given it cannot change.
+            (passing,) = {path for path in write if not path.startswith("/state/data/")}
+            assert passing.startswith("/state/run/")
+            assert not str(key_cache_directory(context, name)).startswith(passing)
+            assert line(unit, "all.adminpath").split()[1] == line(unit, "all.pidpath").split()[1] == passing
+
+
+def test_a_program_in_bin_opens_no_more_than_the_system(context):
+    context = dataclasses.replace(context, programs=dataclasses.replace(PROGRAMS, xrootd_bin=Path("/bin")))
+    assert options(StorageElements().plan(context).units[0], "run") == set()
 
 
 def test_the_prefix_is_all_that_is_exported(units):

@@ -16,6 +16,7 @@ from pathlib import Path
 from boathouse.facility.model import TRANSFERS_ADDRESS
 from boathouse.run.doctor.finding import Finding, Patient, fail, ok, warn
 from boathouse.run.local.account import SYSTEM_USER
+from boathouse.services import confine
 from boathouse.units import format_bytes, format_seconds
 
 _NEEDED_DISK_BYTES = 2_000_000_000
@@ -101,6 +102,26 @@ def shared_memory(patient: Patient) -> Iterator[Finding]:
         yield ok(f"{format_bytes(shutil.disk_usage(_SHARED_MEMORY).free)} free in {_SHARED_MEMORY}")
 
 
+def confinement(patient: Patient) -> Iterator[Finding]:
+    """The kernel keeps storage servers from the files of other services."""
+    del patient
+    try:
+        version = confine.version()
+    except OSError as error:
+        yield warn(
+            f"no Landlock ({error.strerror}): a flaw in a storage server opens the files of all services",
+            "Linux 5.13 or later, with landlock in /sys/kernel/security/lsm",
+        )
+        return
+    if version < confine.MOVES_SINCE:
+        yield warn(
+            f"Landlock {version} keeps storage from moving files between directories",
+            "Linux 5.19 or later, if clients move files",
+        )
+    else:
+        yield ok(f"storage servers are confined by Landlock {version}")
+
+
 def clock(patient: Patient) -> Iterator[Finding]:
     """Time goes forward, since tokens and certificates are believed by the clock."""
     for path in (patient.home / "install.json", patient.state / "state.json"):
@@ -162,6 +183,7 @@ CHECKS = (
     open_files,
     temporary_directory,
     shared_memory,
+    confinement,
     clock,
     loopback,
     trusted_authorities,
