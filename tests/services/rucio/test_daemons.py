@@ -193,9 +193,10 @@ def test_requests_that_somebody_locked_are_looked_for_again(daemons):
 
     with Databases(daemons.box).connect("rucio") as connection, connection.transaction():
         connection.execute("SELECT id FROM requests FOR UPDATE")
-        daemons.box.transfers.release(1)
         before = rounds()
-        wait_for("the poller goes on looking", lambda: rounds() > before + 2, timeout_s=20)
+        wait_for("the poller goes on looking", lambda: rounds() > before + 5, timeout_s=25)
+        # Only now: a round that began before the lock would wait for it with what it was told.
+        daemons.box.transfers.release(1)
         assert daemons.state(rule)[0] == "R"
     daemons.wait_ok(rule, timeout_s=15)
 
