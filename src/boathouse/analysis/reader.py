@@ -175,8 +175,8 @@ def _reason(error: Exception) -> str:
     """In one short line, without the URL."""
     if isinstance(error, BoathouseError):
         return f"{error.what}: {error.got}" if error.got else error.what
-    line = str(error).strip().partition("\n")[0]
-    return textwrap.shorten(f"{type(error).__name__}: {line}", _REASON_CHARACTERS, placeholder=" …")
+    kind, line = type(error).__name__, str(error).strip().partition("\n")[0]
+    return textwrap.shorten(f"{kind}: {line}" if line else kind, _REASON_CHARACTERS, placeholder=" …")
 
 
 def _told(attempt: Attempt) -> str:

@@ -39,7 +39,7 @@ _AHEAD_BLOCKS = 4
 
 # kXR_NotAuthorized and kXR_NotFound of the protocol, errAuthFailed of the client.
 _NOT_AUTHORIZED, _NOT_FOUND, _AUTH_FAILED = 3010, 3011, 204
-_WRAPPING = re.compile(r"\[(?:ERROR|FATAL|\d{4})\] |Server responded with an error: |Unable to \w+ .+; ")
+_WRAPPING = re.compile(r"\[(?:ERROR|FATAL|\d{4})\] |Server responded with an error: |Unable to \w+ .+?; ")
 _REASON_CHARACTERS = 120
 _FAILED = "boathouse status"
 

@@ -215,7 +215,7 @@ def test_replicas_that_all_failed_are_told_in_short_lines() -> None:
     failed = [Attempt(first, _reason(gone)), Attempt(first, _reason(gone)), Attempt(second, _reason(OSError()))]
     file = InputFile("cms:x", 500, "00000000", (first, second))
     error = _all_failed(file, failed, [gone, gone, OSError()])
-    assert error.got == "127.0.1.12:1094: the storage has no such file: no such file; 127.0.1.11:1094: OSError:"
+    assert error.got == "127.0.1.12:1094: the storage has no such file: no such file; 127.0.1.11:1094: OSError"
     assert (error.where, error.remedy) == ("cms:x", "boathouse status")
     assert _all_failed(file, failed[:2], [gone, gone]).remedy == "boathouse audit"
 

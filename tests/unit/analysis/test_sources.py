@@ -83,6 +83,10 @@ REFUSED, MISSING, FAILED = "the storage refused the token", "the storage has no 
             *(400, 3011, f"{OPENING} [3011] Unable to open /lake/cms/x.root; no such file or directory\n"),
             (StorageError, MISSING, "no such file or directory"),
         ),
+        (
+            *(400, 3010, f"{OPENING} [3010] Unable to open /lake/cms/x.root; permission denied; token expired\n"),
+            (AuthError, REFUSED, "permission denied; token expired"),
+        ),
         (400, 3014, f"{OPENING} [3014] [FATAL] Connection error\n", (StorageError, FAILED, "Connection error")),
         (110, 11, "[FATAL] TLS error: no certificate", (StorageError, FAILED, "TLS error: no certificate")),
         (101, 0, "", (StorageError, FAILED, "no reason given")),
