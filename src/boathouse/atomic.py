@@ -7,6 +7,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 Own = Callable[[Path], None]
@@ -35,6 +36,7 @@ def write(path: Path, content: bytes, *, mode: int = 0o600, own: Own | None = No
     except OSError:
         made.unlink()
         raise
+    _keep_name(path)
 
 
 def write_beside(path: Path, content: bytes, *, mode: int = 0o600, own: Own | None = None) -> Path:
@@ -67,26 +69,29 @@ def replace_directory(new: Path, path: Path) -> None:
     """Put a directory in place of the one that is there, if any, which then has the name of the new one.
 
     A reader sees the old one or the new one. On file systems that cannot exchange two names (NFS) there is a moment
-    without either.
+    without either, and the old one may be left as ``NAME.old`` beside the new one's first name.
 
     Args:
         new: the directory, whole, with files only, on the same file system.
         path: where it is to be.
 
     Raises:
-        OSError: it cannot be put there; the old one is where it was.
+        OSError: it cannot be put there; the old one is where it was, or ``NAME.old`` if it cannot be put back either.
     """
-    for file in new.iterdir():
-        with file.open("rb") as handle:
-            os.fsync(handle.fileno())
+    # The directory after its files: it is put in place with all their names on the disk.
+    for each in (*new.iterdir(), new):
+        _sync(each)
     try:
         # Into a free place, or over an empty directory.
         new.rename(path)
     except OSError as error:
         if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
             raise
-    else:
-        return
+        _exchange(new, path)
+    _keep_name(path)
+
+
+def _exchange(new: Path, path: Path) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.renameat2(_AT_FDCWD, os.fsencode(new), _AT_FDCWD, os.fsencode(path), _RENAME_EXCHANGE) == 0:
         return
@@ -104,4 +109,23 @@ def _exchange_by_turns(new: Path, path: Path) -> None:
     except OSError:
         aside.rename(path)
         raise
-    aside.rename(new)
+    # The new one is in place: what the old one is called is no reason to say that it is not.
+    with suppress(OSError):
+        aside.rename(new)
+
+
+def _keep_name(path: Path) -> None:
+    """Have what was renamed under its new name even after the machine crashes, where the file system can promise it.
+
+    An error would say that nothing was written, while everybody sees the new name already.
+    """
+    with suppress(OSError):
+        _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

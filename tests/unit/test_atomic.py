@@ -112,3 +112,30 @@ def test_the_old_directory_comes_back_if_the_new_one_cannot_take_its_place(tmp_p
         atomic._exchange_by_turns(tmp_path / "nothing", place)
     assert names(tmp_path) == ["place"]
     assert names(place) == ["b"]
+
+
+def test_a_new_directory_in_place_is_no_failure_if_the_old_one_keeps_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, place = directory(tmp_path / "new", "a"), directory(tmp_path / "place", "b")
+    rename = Path.rename
+
+    def refuse_the_last(source: Path, target: Path) -> Path:
+        if source.name == "new.old":
+            raise PermissionError(source)
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_last)
+    atomic._exchange_by_turns(new, place)
+    assert names(place) == ["a"]
+    assert names(tmp_path) == ["new.old", "place"]
+
+
+def test_names_are_on_the_disk_before_and_after_a_directory_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, place = directory(tmp_path / "new", "a"), tmp_path / "place"
+    inode, synced = new.stat().st_ino, []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append((os.fstat(descriptor).st_ino, place.exists())))
+    atomic.replace_directory(new, place)
+    assert synced == [((place / "a").stat().st_ino, False), (inode, False), (tmp_path.stat().st_ino, True)]
