@@ -101,12 +101,16 @@ def _analyse(
         result = _run_in_lake(task, Lake.from_session(endpoints), Did.parse(inputs[0]), reading, phases)
     phases.begin("plots", "drawing plots, writing the result")
     before = record.earlier(directory)
-    document = write.write(result, directory, record.Context(record.user_name(), facility, analysis))
+    written = write.write(result, directory, record.Context(record.user_name(), facility, analysis))
+    document = written.document
     phases.end()
-    if before is not None and before["content"] != document["content"]:
+    if written.directory != directory.resolve():
+        err.print(f"other files are in {directory} by now: the result is in {written.directory}", markup=False)
+        directory = written.directory
+    elif before is not None and before["content"] != document["content"]:
         err.print(f"{directory} held another result, {_title(before)}: it has been replaced", markup=False)
     if as_json:
-        emit({**document, "directory": str(directory.resolve())})
+        emit({**document, "directory": str(written.directory)})
     else:
         _show(result, directory, document, phases)
 

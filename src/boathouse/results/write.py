@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,16 @@ _SHOWN = 3
 """Names of other files that an error lists."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """A result on the disk."""
+
+    directory: Path
+    """Where it is: what was asked for, with links followed, or a name beside it."""
+    document: dict[str, Any]
+    """Its record."""
+
+
 def require_writable(directory: Path) -> None:
     """Check that a result can be written, before it is computed; leaves no trace.
 
@@ -25,6 +38,7 @@ def require_writable(directory: Path) -> None:
     """
     try:
         place = _place(directory)
+        _require_replaceable(place, directory)
         existing = next(path for path in place.parents if path.exists())
         for changed in (existing, place) if place.exists() else (existing,):
             with tempfile.TemporaryDirectory(prefix=".boathouse-", dir=changed):
@@ -33,8 +47,10 @@ def require_writable(directory: Path) -> None:
         raise _unwritable(error, directory) from error
 
 
-def write(result: Histograms, directory: Path, context: record.Context) -> dict[str, Any]:
+def write(result: Histograms, directory: Path, context: record.Context) -> Written:
     """Write everything that a run gave; an earlier result in the directory is replaced as a whole, by one rename.
+
+    If something else lies there by now, the result is not lost: it goes beside, as ``NAME-2`` or the next free number.
 
     ::
 
@@ -44,11 +60,8 @@ def write(result: Histograms, directory: Path, context: record.Context) -> dict[
         ntuple.root        the reduced ntuple, if the analysis keeps one
         record.json        provenance
 
-    Returns:
-        The record.
-
     Raises:
-        InputError: the directory cannot be written, or something lies there that a result must not replace.
+        InputError: the directory cannot be written, or is one whose place nothing can take, such as a mount point.
     """
     try:
         place = _place(directory)
@@ -61,11 +74,14 @@ def write(result: Histograms, directory: Path, context: record.Context) -> dict[
             if place.is_dir():
                 shutil.copymode(place, new)
             document = _write_into(new, result, context)
+            # Asked last: drawing takes a while.
+            if _foreign(place):
+                place = _free_beside(place)
             # What was there goes with the directory beside.
             atomic.replace_directory(new, place)
     except OSError as error:
         raise _unwritable(error, directory) from error
-    return document
+    return Written(place, document)
 
 
 def _write_into(directory: Path, result: Histograms, context: record.Context) -> dict[str, Any]:
@@ -89,7 +105,7 @@ def _place(directory: Path) -> Path:
     """Where a result is to be, with links followed.
 
     Raises:
-        InputError: something is there that a result must not replace.
+        InputError: it is a directory whose place nothing can take.
         OSError: what is there cannot be looked at.
     """
     place = directory.resolve()
@@ -100,6 +116,10 @@ def _place(directory: Path) -> Path:
             where=str(directory),
             remedy=f"name a directory below it: --out {directory / 'result'}",
         )
+    return place
+
+
+def _require_replaceable(place: Path, directory: Path) -> None:
     if foreign := _foreign(place):
         raise InputError(
             "other files are there, which a result would replace",
@@ -108,7 +128,12 @@ def _place(directory: Path) -> Path:
             where=str(directory),
             remedy="move them away, or name another directory with --out",
         )
-    return place
+
+
+def _free_beside(place: Path) -> Path:
+    """The first of ``NAME-2``, ``NAME-3`` … that is not there."""
+    names = (place.with_name(f"{place.name}-{number}") for number in count(2))
+    return next(path for path in names if not os.path.lexists(path))
 
 
 def _foreign(place: Path) -> list[str]:

@@ -32,7 +32,7 @@ def context(code: Path = DIMUON) -> record.Context:
 
 
 def test_a_result_is_a_directory_with_a_record(result: Histograms, tmp_path: Path) -> None:
-    document = write(result, tmp_path / "r", context())
+    document = write(result, tmp_path / "r", context()).document
     assert sorted(path.name for path in (tmp_path / "r").iterdir()) == [
         "dimuon_mass.png",
         "histograms.json",
@@ -45,7 +45,7 @@ def test_a_result_is_a_directory_with_a_record(result: Histograms, tmp_path: Pat
 
 
 def test_a_record_names_inputs_code_environment_and_counts(result: Histograms, tmp_path: Path) -> None:
-    document = write(result, tmp_path, context())
+    document = write(result, tmp_path, context()).document
     (file,) = document["inputs"]["files"]
     assert file == {
         "did": result.dataset.files[0].name,
@@ -69,14 +69,14 @@ def test_the_file_is_in_canonical_form(result: Histograms, tmp_path: Path) -> No
 
 
 def test_content_is_the_same_when_made_again(result: Histograms, tmp_path: Path) -> None:
-    first = write(result, tmp_path / "a", context())
-    second = write(result, tmp_path / "b", record.Context(user="bob", facility=None, code=DIMUON))
+    first = write(result, tmp_path / "a", context()).document
+    second = write(result, tmp_path / "b", record.Context(user="bob", facility=None, code=DIMUON)).document
     assert first["content"] == second["content"]
     assert first["sha256"] != second["sha256"]
 
 
 def test_content_differs_with_the_code(result: Histograms, tmp_path: Path) -> None:
-    first = write(result, tmp_path / "a", context())
+    first = write(result, tmp_path / "a", context()).document
     changed = json.loads(json.dumps(first))
     changed["code"]["sha256"] = "0" * 64
     assert record.content_hash(changed) != first["content"]
@@ -115,7 +115,7 @@ def test_a_directory_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> 
 
 def test_the_record_before_is_found(result: Histograms, tmp_path: Path) -> None:
     assert record.earlier(tmp_path / "r") is None
-    document = write(result, tmp_path / "r", context())
+    document = write(result, tmp_path / "r", context()).document
     assert record.earlier(tmp_path / "r") == document
     (tmp_path / "r" / record.FILE_NAME).write_text("[]")
     assert record.earlier(tmp_path / "r") is None
@@ -136,7 +136,7 @@ def test_a_result_replaces_the_one_before_as_a_whole(result: Histograms, tmp_pat
     place = tmp_path / "r"
     write(with_histograms(result, "one", "two"), place, context())
     place.chmod(0o750)
-    document = write(with_histograms(result, "two", "three"), place, context())
+    document = write(with_histograms(result, "two", "three"), place, context()).document
     assert {name for name in names(place) if name.endswith(".png")} == {"two.png", "three.png"}
     assert names(place) == {*document["result"], record.FILE_NAME}
     assert record.load(place) == document
@@ -146,7 +146,7 @@ def test_a_result_replaces_the_one_before_as_a_whole(result: Histograms, tmp_pat
 
 def test_a_result_that_cannot_be_finished_leaves_the_one_before(result: Histograms, tmp_path: Path) -> None:
     place = tmp_path / "r"
-    document = write(result, place, context())
+    document = write(result, place, context()).document
     with pytest.raises(InputError, match="cannot be written"):
         write(with_histograms(result, "x" * 300), place, context())
     assert record.load(place) == document
@@ -156,14 +156,14 @@ def test_a_result_that_cannot_be_finished_leaves_the_one_before(result: Histogra
 def test_a_result_with_a_file_less_is_replaced(result: Histograms, tmp_path: Path) -> None:
     write(result, tmp_path / "r", context())
     (tmp_path / "r" / "histograms.json").unlink()
-    document = write(result, tmp_path / "r", context())
+    document = write(result, tmp_path / "r", context()).document
     assert record.load(tmp_path / "r") == document
 
 
 def test_a_link_stays_and_its_target_is_replaced(result: Histograms, tmp_path: Path) -> None:
     write(with_histograms(result, "one"), tmp_path / "r", context())
     (tmp_path / "link").symlink_to("r")
-    document = write(result, tmp_path / "link", context())
+    document = write(result, tmp_path / "link", context()).document
     assert (tmp_path / "link").is_symlink()
     assert record.load(tmp_path / "r") == document
 
@@ -179,12 +179,17 @@ def test_what_is_no_result_of_ours_is_refused_and_left_alone(
     (place / other).parent.mkdir(parents=True, exist_ok=True)
     (place / other).write_text("mine")
     before = sorted(place.rglob("*"))
-    for refused in (lambda: require_writable(place), lambda: write(result, place, context())):
-        with pytest.raises(InputError, match="other files are there") as caught:
-            refused()
-        assert set(str(caught.value.got).split(", ")) <= {*names(place), "…"}
-        assert caught.value.where == str(place)
-        assert "--out" in str(caught.value.remedy)
+    with pytest.raises(InputError, match="other files are there") as caught:
+        require_writable(place)
+    assert set(str(caught.value.got).split(", ")) <= {*names(place), "…"}
+    assert caught.value.where == str(place)
+    assert "--out" in str(caught.value.remedy)
+    # It came after the question: hours of reading are not thrown away for it.
+    for beside in ("r-2", "r-3"):
+        written = write(result, place, context())
+        assert written.directory == tmp_path / beside
+        assert record.load(written.directory) == written.document
+    assert names(tmp_path) == {"r", "r-2", "r-3"}
     assert sorted(place.rglob("*")) == before
     assert (place / other).read_text() == "mine"
 
