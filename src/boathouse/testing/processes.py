@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Protocol, Self
 
@@ -57,7 +59,7 @@ class Processes:
         with ExitStack() as stack:
             for server in self._servers:
                 stack.callback(server.stop)
-            stack.callback(wait_for, "every process has ended", lambda: not marked_processes(self.state.facility_id))
+            stack.callback(self._require_none_left)
             for name in self.processes:
                 stack.callback(self.stop, name)
 
@@ -83,20 +85,43 @@ class Processes:
         """End units side by side, as the runner does or with a signal of one's own; the exit status of each.
 
         Raises:
-            AssertionError: one of them does not end.
+            AssertionError: some of them did not end, and were killed.
         """
         processes = {name: self.processes.pop(name) for name in names}
         for name, process in processes.items():
             process.send_signal(number or signal.Signals[f"SIG{self.units[name].stop_signal}"])
-        return {name: self._ended(name, process) for name, process in processes.items()}
+        deadline = time.monotonic() + _STOP_S
+        ended: dict[str, int] = {}
+        stubborn: list[str] = []
+        for name, process in processes.items():
+            try:
+                ended[name] = process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                stubborn.append(f"{name} did not end within {_STOP_S:.0f} s:\n{self._tail(name)}")
+        if stubborn:
+            raise AssertionError("\n".join(stubborn))
+        return ended
 
-    def _ended(self, name: str, process: subprocess.Popen[bytes]) -> int:
+    def _require_none_left(self) -> None:
+        """Make sure that no process is left, children of units that were killed among them.
+
+        Raises:
+            AssertionError: some were, and were killed.
+        """
+
+        def left() -> Mapping[int, str]:
+            return marked_processes(self.state.facility_id)
+
         try:
-            return process.wait(_STOP_S)
-        except subprocess.TimeoutExpired as error:
-            process.kill()
-            process.wait()
-            msg = f"{name} did not end within {_STOP_S:.0f} s:\n{self._tail(name)}"
+            wait_for("every process has ended", lambda: not left(), timeout_s=_STOP_S)
+        except AssertionError as error:
+            found = left()
+            for pid in found:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            msg = f"processes were left, and killed: {', '.join(f'{name} ({pid})' for pid, name in found.items())}"
             raise AssertionError(msg) from error
 
     def check(self, name: str) -> None:
