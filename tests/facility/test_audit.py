@@ -5,16 +5,22 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from boathouse.analysis.samples import Sample, make_file
 from boathouse.errors import AuthError, PartialError
+from boathouse.lake.audit import Finding, Kind, known_now, repair
 from boathouse.lake.lake import OPERATOR, Lake
+from boathouse.lake.names import Did
 from boathouse.testing.box import Box
 from boathouse.testing.wait import wait_for
 
 RSE = "EULAKE-1"
 COPY = "SARA-DCACHE"
+RAW = "CNAF_CMS_TEMP"
+"""It keeps paths."""
 
 
 @pytest.fixture
@@ -103,6 +109,27 @@ def test_young_unknown_files_are_taken_for_uploads(lake_box: Box, operator: Lake
     assert report["clean"]
     assert report["in_flight"] >= 1
     operator.storage.delete(young)
+
+
+@pytest.mark.parametrize(("rse", "more"), [(RSE, ()), (RAW, ("--path", "raw"))])
+def test_a_file_that_was_registered_meanwhile_is_not_deleted_as_dark(
+    lake_box: Box, operator: Lake, tmp_path: Path, rse: str, more: tuple[str, ...]
+) -> None:
+    # case audit-5
+    source = make_file(Sample(events=100, files=1, seed=5), 0, tmp_path).path
+    to = f"testing:meanwhile-{rse}"
+    lake_box.cli("import", source, "--to", to, "--rse", rse, "--prefix", f"{rse}/v2/", *more, user="alice")
+    found = operator.catalogue.replicas([Did.parse(to)], schemes=["https"], rse_expression=rse)
+    (url,) = (url for replicas in found for url in replicas.pfns)
+    beside = url.rpartition("/")[0] + "/nobody-knows.dat"
+    operator.storage.put(beside, b"dark", 4)
+    path, dark = (urlsplit(each).path for each in (url, beside))
+    assert known_now(operator.catalogue, operator.catalogue.rse(rse), [path, dark]) == {path}
+
+    listed_before = [Finding(Kind.dark, rse, each, "", "no file", "4 bytes", "") for each in (url, beside)]
+    assert repair(operator, listed_before) == 1
+    assert operator.storage.stat(url) is not None
+    assert operator.storage.stat(beside) is None
 
 
 def test_only_the_operator_may_audit(lake_box: Box, tmp_path: Path) -> None:

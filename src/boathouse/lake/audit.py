@@ -2,7 +2,8 @@
 
 Both sides are listed first, the storage before the catalogue; whatever differs is then asked for once more, one by
 one, so that what was written or deleted meanwhile is not reported. Files younger than a limit that the catalogue does
-not know, and replicas that are being copied or deleted, are in flight and left alone.
+not know, and replicas that are being copied or deleted, are in flight and left alone. Before files are deleted as dark,
+the catalogue is asked again: a repair may come long after the listing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from boathouse.checksums import Adler32
 from boathouse.errors import NotFoundError, StorageError
 from boathouse.lake.catalogue import Catalogue, Replicas, Rse
 from boathouse.lake.lake import Lake
-from boathouse.lake.names import Did
+from boathouse.lake.names import Did, hash_path
 from boathouse.lake.progress import Progress, silent
 from boathouse.lake.storage import Entry, Storage, join
 
@@ -125,7 +126,8 @@ def audit(
         StorageError: an element does not answer; a silent element is no proof that files are lost.
     """
     names = tuple(rses if rses is not None else lake.catalogue.rses())
-    bases = {name: base for name in names if (base := _base(lake.catalogue.rse(name))) is not None}
+    elements = {name: lake.catalogue.rse(name) for name in names}
+    bases = {name: base for name, element in elements.items() if (base := _base(element)) is not None}
     stored = {name: _walk(lake.storage, base) for name, base in bases.items()}
     expected = _expected(lake.catalogue, bases)
     report = Report(
@@ -134,7 +136,7 @@ def audit(
         stored=sum(len(files) for files in stored.values()),
     )
     for rse, base in bases.items():
-        audit_ = _Audit(lake, report, rse, base, in_flight_s)
+        audit_ = _Audit(lake, report, elements[rse], base, in_flight_s)
         _compare(audit_, expected[rse], stored[rse])
         if checksums:
             _sum_all(audit_, expected[rse], stored[rse], progress)
@@ -177,9 +179,9 @@ def _tidy(path: str) -> str:
     return path
 
 
-def _expected(catalogue: Catalogue, bases: Mapping[str, str]) -> dict[str, dict[str, _Expected]]:
+def _expected(catalogue: Catalogue, rses: Iterable[str]) -> dict[str, dict[str, _Expected]]:
     """Replicas at each of the RSEs, by path on storage."""
-    found: dict[str, dict[str, _Expected]] = {name: {} for name in bases}
+    found: dict[str, dict[str, _Expected]] = {name: {} for name in rses}
     for scope in catalogue.scopes():
         dids = (info.did for info in catalogue.search(scope, kind="file"))
         for replicas in catalogue.replicas(dids, schemes=("https", "davs"), all_states=True):
@@ -208,7 +210,7 @@ class _Audit:
 
     lake: Lake
     report: Report
-    rse: str
+    rse: Rse
     base: str
     in_flight_s: float
 
@@ -216,24 +218,11 @@ class _Audit:
         """URL of a path on the element."""
         return join(_origin(self.base), path)
 
-    def candidates(self, path: str) -> list[Did]:
-        """DIDs whose file may lie at a path: of a shared scope (``cms/…``), of a user's (``user/alice/…``).
-
-        Where paths are hashed, the name is all that follows the two directories of the hash.
-        """
-        parts = path.removeprefix(_tidy(unquote(urlsplit(self.base).path))).strip("/").split("/")
-        return [
-            Did(".".join(parts[:depth]), name)
-            for depth in (1, 2)
-            for name in dict.fromkeys((parts[-1], "/".join(parts[depth + 2 :])))
-            if name and len(parts) > depth
-        ]
-
     def add(self, kind: Kind, path: str, item: _Expected | None, expected: str, got: str) -> None:
         """Note a finding."""
         did = str(item.did) if item else ""
         remedy = _remedy(kind, self.url(path), item)
-        self.report.findings.append(Finding(kind, self.rse, self.url(path), did, expected, got, remedy))
+        self.report.findings.append(Finding(kind, self.rse.name, self.url(path), did, expected, got, remedy))
 
 
 def _compare(audit_: _Audit, expected: Mapping[str, _Expected], stored: Mapping[str, Entry]) -> None:
@@ -247,7 +236,7 @@ def _compare(audit_: _Audit, expected: Mapping[str, _Expected], stored: Mapping[
     unknown = [path for path, modified in extra.items() if modified is None or modified < oldest]
     report.in_flight += len(expected) - len(settled) + len(extra) - len(unknown)
     still = _available_now(audit_, {item.did for item in doubtful.values()})
-    known = _available_now(audit_, {did for path in unknown for did in audit_.candidates(path)})
+    known = known_now(audit_.lake.catalogue, audit_.rse, unknown)
     sizes = _sizes_now(audit_, [*doubtful, *unknown])
     for path, item in doubtful.items():
         size_bytes = sizes[path]
@@ -269,8 +258,31 @@ def _available_now(audit_: _Audit, dids: Iterable[Did]) -> set[str]:
         path
         for replicas in found
         for rse, path, item in _places(replicas)
-        if rse == audit_.rse and item.state == AVAILABLE
+        if rse == audit_.rse.name and item.state == AVAILABLE
     }
+
+
+def known_now(catalogue: Catalogue, rse: Rse, paths: Sequence[str]) -> set[str]:
+    """Those of the paths at an RSE where the catalogue has a replica now, be it a good one or not.
+
+    Where names follow from paths, these names are asked for. On an RSE that keeps paths they do not, and the catalogue
+    is listed again as a whole: Rucio looks a stored path up (``/replicas/dids``) on RSEs with SRM alone.
+    """
+    if not paths:
+        return set()
+    if not (rse.deterministic and rse.algorithm == "hash"):
+        return set(paths) & _expected(catalogue, [rse.name])[rse.name].keys()
+    prefix = _tidy(unquote(urlsplit(_base(rse) or "").path))
+    dids = sorted({did for path in paths for did in _hashed_to(path.removeprefix(prefix).strip("/"))})
+    found = catalogue.replicas(dids, schemes=("https", "davs"), all_states=True)
+    return set(paths) & {path for replicas in found for name, path, _ in _places(replicas) if name == rse.name}
+
+
+def _hashed_to(path: str) -> list[Did]:
+    """DIDs whose files lie at a hashed path: ``cms/ab/cd/NAME``, ``user/alice/ab/cd/NAME``; names may have slashes."""
+    parts = path.split("/")
+    dids = [Did(".".join(parts[:depth]), "/".join(parts[depth + 2 :])) for depth in range(1, len(parts) - 2)]
+    return [did for did in dids if hash_path(did) == path]
 
 
 def _sizes_now(audit_: _Audit, paths: Sequence[str]) -> dict[str, int | None]:
@@ -325,22 +337,33 @@ def _remedy(kind: Kind, url: str, item: _Expected | None) -> str:
 def repair(lake: Lake, findings: Iterable[Finding]) -> int:
     """Delete dark files, and declare bad what is lost or wrong, so that the catalogue copies it again or gives it up.
 
+    Dark files that the catalogue knows by now are left alone.
+
     Returns:
         How many findings were dealt with.
 
     Raises:
         StorageError: an element does not answer.
     """
-    done = 0
+    dark: dict[str, list[str]] = {}
     bad: list[str] = []
     for finding in findings:
         if finding.kind is Kind.dark:
-            lake.storage.delete(finding.url)
-            done += 1
+            dark.setdefault(finding.rse, []).append(finding.url)
         else:
             bad.append(finding.url)
+    done = sum(_delete_dark(lake, rse, urls) for rse, urls in dark.items())
     if bad:
         refused = lake.catalogue.declare_bad(bad, reason="found by boathouse audit")
         if refused:
             raise StorageError("the catalogue does not know these replicas", got=", ".join(refused))
     return done + len(bad)
+
+
+def _delete_dark(lake: Lake, rse: str, urls: Iterable[str]) -> int:
+    """Delete files that the catalogue still does not know; tell how many."""
+    places = {_tidy(unquote(urlsplit(url).path)): url for url in urls}
+    dark = places.keys() - known_now(lake.catalogue, lake.catalogue.rse(rse), list(places))
+    for path in dark:
+        lake.storage.delete(places[path])
+    return len(dark)
