@@ -36,6 +36,7 @@ down: ## stop everything that was started
 
 clean: ## stop everything and remove all state
 	@if [ -e "$$BOATHOUSE_HOME/state/state.json" ]; then ./boathouse logout; ./boathouse down --purge; fi
+	@if [ -e boathouse-demo ]; then echo "removed boathouse-demo, the demo's samples and result"; fi
 	@rm -rf "$$BOATHOUSE_HOME/state" build boathouse-demo
 
 distclean: clean ## the same, and remove what was installed

@@ -383,6 +383,36 @@ def test_a21_ctrl_c_while_the_element_fetches_ends_the_copy(lake_box: Box, folde
     wait_for("nothing is left", lambda: lake.storage.stat(path, checksum=False) is None, timeout_s=60)
 
 
+def test_ctrl_c_in_an_upload_turns_to_no_other_element(lake_box: Box, folder: Path, tag: str) -> None:
+    """FAST has two elements; an end that was asked for is no failure of the first."""
+    file = folder / f"{tag}large.dat"
+    with file.open("wb") as stream:
+        stream.truncate(600_000_000)
+    data = lake_box.local.plan.layout.data
+    wanted = data / "se-cnaf-storm" / "lake" / hash_path(Did("cms", file.name))
+    command = [sys.executable, "-m", "boathouse.cli", "import", str(file), "--to", f"cms:{tag}large", "--qos", "FAST"]
+    lake_box.ensure_login("alice")
+    with subprocess.Popen(
+        [*command, "--any-file"],
+        env=lake_box.environment("alice"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        wait_for(
+            "bytes arrive",
+            lambda: (wanted.exists() and wanted.stat().st_size > 0) or running.poll() is not None,
+            period_s=0.005,
+        )
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+    try:
+        assert (running.returncode, said.splitlines()[-1].partition(":")[0]) == (130, "interrupted")
+        assert not list((data / "se-cnaf_cms_temp").rglob(file.name))
+    finally:
+        wanted.unlink(missing_ok=True)
+
+
 class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Nothing on standard error."""

@@ -152,7 +152,7 @@ class Mover:
             try:
                 adler32, outcome = self._patiently(source, did, url)
             except StorageError as error:
-                if isinstance(error, ChecksumError) or not self._placement.alternatives:
+                if isinstance(error, ChecksumError) or self._stop.is_set() or not self._placement.alternatives:
                     raise
                 self._placement.give_up(target, error)
                 continue

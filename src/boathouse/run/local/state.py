@@ -68,7 +68,8 @@ def create_or_open(path: Path, facility: str, account: Account) -> State:
                 f"this state directory belongs to another facility, {state.facility}",
                 expected=f"one of its own for {facility}",
                 where=str(path),
-                remedy="name another directory with --state; both facilities can run side by side",
+                remedy="name another directory with --state, where both can run side by side; or remove "
+                f"{state.facility} and its data first: boathouse down --purge",
             )
         return state
     if path.exists() and any(path.iterdir()):
