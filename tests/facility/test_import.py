@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import ssl
 import subprocess
 import sys
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from boathouse.lake.names import Did, hash_path
 from boathouse.lake.storage import join
 from boathouse.lake.upload import Order
 from boathouse.testing.box import Box
+from boathouse.testing.https import HttpsServer
+from boathouse.testing.scratch import free_port
 from boathouse.testing.wait import wait_for
 
 FILES = 40
@@ -260,6 +262,24 @@ def test_c16_when_an_element_is_down_another_of_the_same_quality_takes_over(
         wait_for("it is back", lambda: lake.storage.modified(lake.catalogue.rse("PIC-DCACHE").base("read")))
 
 
+@contextmanager
+def serving(folder: Path, handler: type[SimpleHTTPRequestHandler], tls: tuple[Path, Path]) -> Iterator[str]:
+    """The URL of a web server outside the lake that serves a folder."""
+    port = free_port()
+    server = HttpsServer(partial(handler, directory=str(folder)), "127.0.0.1", port, tls)
+    server.start()
+    try:
+        yield f"https://localhost:{port}"
+    finally:
+        server.stop()
+
+
+def trusted(box: Box) -> tuple[Path, Path]:
+    """Certificate and key of a server that storage elements trust."""
+    layout = box.local.plan.layout
+    return layout.certificate("tokens"), layout.key("tokens")
+
+
 @pytest.fixture
 def outside(lake_box: Box, folder: Path) -> Iterator[tuple[str, list[str]]]:
     """A web server outside the lake that serves the folder, and the methods and user agents that came to it."""
@@ -270,19 +290,8 @@ def outside(lake_box: Box, folder: Path) -> Iterator[tuple[str, list[str]]]:
             assert "Authorization" not in self.headers, "the user's token was shown to a server outside"
             agents.append(f"{self.command} {self.headers.get('User-Agent', '')}")
 
-    layout = lake_box.local.plan.layout
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(layout.certificate("tokens"), layout.key("tokens"))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"https://localhost:{server.server_address[1]}", agents
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(folder, Handler, trusted(lake_box)) as origin:
+        yield origin, agents
 
 
 def test_a21_a_web_source_is_fetched_by_the_element_itself(
@@ -313,25 +322,14 @@ def test_a21_a_web_source_that_the_element_does_not_trust_is_streamed(
     body = os.urandom(300_000)
     (folder / f"{tag}stream.dat").write_bytes(body)
     certificate = own_certificate(tmp_path)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder)))
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
     bundle = tmp_path / "bundle.pem"
     bundle.write_text(Path(lake_box.endpoints.ca_bundle).read_text() + certificate.read_text())
     lake = lake_box.login("alice")
     wider = Lake(replace(lake.endpoints, ca_bundle=str(bundle)), lake.token)
-    try:
-        url = f"https://localhost:{server.server_address[1]}/{tag}stream.dat"
-        items, errors = wider.scan([url], scope="cms", any_file=True)
+    with serving(folder, QuietHandler, (certificate, certificate)) as origin:
+        items, errors = wider.scan([f"{origin}/{tag}stream.dat"], scope="cms", any_file=True)
         assert not errors
         (result,) = wider.upload(items, Order("CNAF-STORM"))
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
     assert (result.outcome, result.adler32) == ("uploaded", f"{zlib.adler32(body):08x}")
 
 
@@ -348,19 +346,12 @@ def test_a21_ctrl_c_while_the_element_fetches_ends_the_copy(lake_box: Box, folde
             fetching.set()
             go_on.wait(60)
 
-    layout = lake_box.local.plan.layout
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(layout.certificate("tokens"), layout.key("tokens"))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Stalled, directory=str(folder)))
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
     lake = lake_box.login("alice")
-    url = f"https://localhost:{server.server_address[1]}/{tag}slow.dat"
-    command = [sys.executable, "-m", "boathouse.cli", "import", url, "--to", f"cms:{tag}slow", "--rse", "PIC-DCACHE"]
-    try:
+    command = [sys.executable, "-m", "boathouse.cli", "import", "--to", f"cms:{tag}slow", "--rse", "PIC-DCACHE"]
+    with serving(folder, Stalled, trusted(lake_box)) as origin, ExitStack() as at_the_end:
+        at_the_end.callback(go_on.set)
         with subprocess.Popen(
-            [*command, "--any-file"],
+            [*command, f"{origin}/{tag}slow.dat", "--any-file"],
             env=lake_box.environment("alice"),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -372,12 +363,7 @@ def test_a21_ctrl_c_while_the_element_fetches_ends_the_copy(lake_box: Box, folde
         assert (running.returncode, said.splitlines()[-1].partition(":")[0]) == (130, "interrupted")
         headers = {"Authorization": f"Bearer {lake.token()}"}
         jobs = lake.http.request("GET", f"{lake_box.endpoints.transfers}/jobs", headers=headers).json()
-        assert not [job for job in jobs if job["source_se"] in url]
-    finally:
-        go_on.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        assert not [job for job in jobs if job["source_se"] in f"{origin}/{tag}slow.dat"]
     place = lake.catalogue.rse("PIC-DCACHE").base("read")
     path = join(str(place), hash_path(Did("cms", f"{tag}slow.dat")))
     wait_for("nothing is left", lambda: lake.storage.stat(path, checksum=False) is None, timeout_s=60)

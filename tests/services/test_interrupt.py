@@ -8,14 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from boathouse.analysis.samples import Sample, generate
+from boathouse.testing.wait import wait_for
 
 DIMUON = Path(__file__).parents[2] / "examples" / "analysis" / "dimuon.py"
 
@@ -112,12 +111,6 @@ def is_worker(process: psutil.Process) -> bool:
     return False
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, what
-
-
 @pytest.mark.parametrize("presses", [1, 2])
 def test_ctrl_c_while_workers_start_leaves_nothing_behind(tmp_path: Path, presses: int) -> None:
     made = generate(Sample(events=2_000, files=1, seed=3), tmp_path / "data")
@@ -132,7 +125,7 @@ def test_ctrl_c_while_workers_start_leaves_nothing_behind(tmp_path: Path, presse
         start_new_session=True,
         env={**os.environ, "TMPDIR": str(scratch)},
     ) as running:
-        wait_until(lambda: any(map(is_worker, processes_of(running.pid))), "no worker was started")
+        wait_for("a worker was started", lambda: any(map(is_worker, processes_of(running.pid))), timeout_s=60)
         # A terminal sends it to every process of the group.
         for _ in range(presses):
             os.killpg(running.pid, signal.SIGINT)
@@ -141,7 +134,7 @@ def test_ctrl_c_while_workers_start_leaves_nothing_behind(tmp_path: Path, presse
     *phases, last = said.splitlines()
     assert all(re.fullmatch(r" *\d+\.\d s  [a-z].*", phase) for phase in phases), said
     assert last == "interrupted: no result was written, and the same command begins again"
-    wait_until(lambda: not processes_of(running.pid), "processes were left behind")
+    wait_for("every process has ended", lambda: not processes_of(running.pid), timeout_s=60)
     assert list(scratch.iterdir()) == []
     assert not (tmp_path / "result").exists()
 
@@ -152,12 +145,12 @@ def test_ctrl_c_while_a_sample_is_made_begins_no_other_file(tmp_path: Path) -> N
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as running:
-        wait_until(lambda: any(map(is_worker, processes_of(running.pid))), "no worker was started")
+        wait_for("a worker was started", lambda: any(map(is_worker, processes_of(running.pid))), timeout_s=60)
         os.killpg(running.pid, signal.SIGINT)
         printed, said = running.communicate(timeout=60)
     assert (running.returncode, printed) == (130, "")
     assert said == "interrupted: what was done so far stays, and the same command goes on from there\n"
-    wait_until(lambda: not processes_of(running.pid), "processes were left behind")
+    wait_for("every process has ended", lambda: not processes_of(running.pid), timeout_s=60)
     made = {path.name for path in (tmp_path / "data").iterdir()}
     assert not [name for name in made if name.startswith(".making")]
     assert len([name for name in made if name.endswith(".root")]) < 16

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -38,9 +39,18 @@ def file(box: Box, path: str, data: bytes) -> dict[str, object]:
     )
 
 
-def renew_own_token(box: Box, service: Service) -> bool:
+def renew_own_token(box: Box, service: Service) -> None:
     service.token = box.real_issuer.token(TRANSFERS, "fts")
-    return True
+
+
+def copied_at_the_element(box: Box, service: Service, place: str, token: str, data: bytes) -> dict[str, Any]:
+    """The ended job of a file that was copied to the door for people with this token."""
+    box.put(f"{place}/f", data)
+    renew_own_token(box, service)
+    sent = file(box, f"{place}/f", data)
+    return service.finished(
+        service.submit({**sent, "destinations": [f"davs://{DOOR}{place}/f"], "destination_tokens": [token]})
+    )
 
 
 def test_a_file_that_outlives_its_tokens_in_the_queue_is_copied(box: Box, service: Service, place: str) -> None:
@@ -78,10 +88,8 @@ def test_tokens_that_ended_before_they_came_fail_with_the_issuers_words(box: Box
 
 def test_a_persons_token_is_exchanged_for_the_copy_door(box: Box, service: Service, place: str) -> None:
     data = os.urandom(5000)
-    box.put(f"{place}/f", data)
-    renew_own_token(box, service)
     persons = box.real_issuer.token("127.0.1.19", "storage.read:/lake storage.modify:/lake")
-    job = service.finished(service.submit(at_the_element(box, f"{place}/f", data, persons)))
+    job = copied_at_the_element(box, service, place, persons, data)
     assert job["job_state"] == "FINISHED", service.why(job["job_id"])
     assert job["files"][0]["dest_surl"] == f"davs://{DOOR}{place}/f"
     assert box.destination.holds(f"{place}/f") == data
@@ -89,10 +97,8 @@ def test_a_persons_token_is_exchanged_for_the_copy_door(box: Box, service: Servi
 
 def test_the_exchanged_token_may_no_more_than_the_persons(box: Box, service: Service, place: str) -> None:
     data = os.urandom(5000)
-    box.put(f"{place}/f", data)
-    renew_own_token(box, service)
     persons = box.real_issuer.token("127.0.1.19", "storage.read:/lake storage.modify:/lake/elsewhere")
-    job = service.finished(service.submit(at_the_element(box, f"{place}/f", data, persons)))
+    job = copied_at_the_element(box, service, place, persons, data)
     assert job["job_state"] == "FAILED"
     assert "[auth]" in job["files"][0]["reason"]
     assert box.destination.holds(f"{place}/f") is None
@@ -100,10 +106,8 @@ def test_the_exchanged_token_may_no_more_than_the_persons(box: Box, service: Ser
 
 def test_a_token_that_cannot_be_exchanged_never_reaches_the_door(box: Box, service: Service, place: str) -> None:
     data = os.urandom(5000)
-    box.put(f"{place}/f", data)
-    renew_own_token(box, service)
     foreign = box.issuer.token("127.0.1.19", "storage.read:/lake storage.modify:/lake")
-    job = service.finished(service.submit(at_the_element(box, f"{place}/f", data, foreign)))
+    job = copied_at_the_element(box, service, place, foreign, data)
     assert job["job_state"] == "FAILED"
     assert "it is of another issuer" in job["files"][0]["reason"]
     (file,) = service.why(job["job_id"])
@@ -113,20 +117,16 @@ def test_a_token_that_cannot_be_exchanged_never_reaches_the_door(box: Box, servi
 def test_a_token_of_somebody_else_is_not_exchanged(box: Box, service: Service, place: str) -> None:
     """Whoever finds a narrow token of another person must not turn it into one for a door, or a longer one."""
     data = os.urandom(5000)
-    box.put(f"{place}/f", data)
-    renew_own_token(box, service)
     operators = box.real_issuer.token("127.0.1.19", "storage.read:/lake storage.modify:/lake", client="operator")
-    job = service.finished(service.submit(at_the_element(box, f"{place}/f", data, operators)))
+    job = copied_at_the_element(box, service, place, operators, data)
     assert job["job_state"] == "FAILED"
     assert "it is of somebody else than the job" in job["files"][0]["reason"]
 
 
 def test_a_token_for_another_element_is_not_exchanged(box: Box, service: Service, place: str) -> None:
     data = os.urandom(5000)
-    box.put(f"{place}/f", data)
-    renew_own_token(box, service)
     elsewhere = box.real_issuer.token("rucio", "storage.read:/lake storage.modify:/lake")
-    job = service.finished(service.submit(at_the_element(box, f"{place}/f", data, elsewhere)))
+    job = copied_at_the_element(box, service, place, elsewhere, data)
     assert job["job_state"] == "FAILED"
     assert "the token is not for 127.0.1.19" in job["files"][0]["reason"]
 
@@ -159,8 +159,3 @@ def test_nothing_is_copied_to_a_host_that_the_facility_does_not_know(box: Box, s
         400,
         "the destination is no storage element of this facility",
     )
-
-
-def at_the_element(box: Box, path: str, data: bytes, token: str) -> dict[str, object]:
-    """A file whose destination is the door for people."""
-    return {**file(box, path, data), "destinations": [f"davs://{DOOR}{path}"], "destination_tokens": [token]}

@@ -7,7 +7,7 @@ import pytest
 from boathouse.apps.transfers.reach import Reach
 from boathouse.errors import InputError
 
-DOORS = {"127.0.1.11:8443": "127.1.1.11:8444"}
+ELEMENTS = ("127.0.1.11:8443", "127.1.1.11:8444")
 
 
 def check(reach: Reach, *urls: str) -> None:
@@ -33,17 +33,17 @@ def check(reach: Reach, *urls: str) -> None:
 )
 def test_private_addresses_are_refused_however_they_are_written(url: str) -> None:
     with pytest.raises(InputError, match="private address") as caught:
-        check(Reach(DOORS, (), ()), url)
+        check(Reach(ELEMENTS, ()), url)
     assert "services.copy_from" in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["https://127.0.1.11:8443/f", "https://127.1.1.11:8444/f", "https://192.0.32.7/f"])
 def test_the_facility_itself_and_public_addresses_are_not(url: str) -> None:
-    check(Reach(DOORS, (), ()), url)
+    check(Reach(ELEMENTS, ()), url)
 
 
 def test_what_the_facility_names_is_not() -> None:
-    reach = Reach({}, (), [ipaddress.ip_network("10.0.0.0/8")])
+    reach = Reach((), [ipaddress.ip_network("10.0.0.0/8")])
     check(reach, "https://10.1.2.3/f")
     with pytest.raises(InputError):
         check(reach, "https://10.1.2.3/f", "https://172.16.0.1/f")
@@ -53,20 +53,20 @@ def test_what_the_facility_names_is_not() -> None:
 def test_a_name_without_address_is_refused(host: str) -> None:
     """The storage element's own resolver might know it, as something private."""
     with pytest.raises(InputError, match="no address"):
-        check(Reach({}, (), ()), f"https://{host}/f")
+        check(Reach((), ()), f"https://{host}/f")
 
 
 def test_hosts_of_one_job_are_bounded() -> None:
     with pytest.raises(InputError, match="too many hosts"):
-        check(Reach({}, (), ()), *(f"https://h{number}.example/f" for number in range(17)))
+        check(Reach((), ()), *(f"https://h{number}.example/f" for number in range(17)))
 
 
 @pytest.mark.parametrize("host", ["127.0.1.11:8443", "127.1.1.11:8444", "dcache.example:2880"])
 def test_destinations_are_the_elements_that_are_known(host: str) -> None:
-    Reach(DOORS, ["dcache.example:2880"], ()).check_destinations([f"https://{host}/f"])
+    Reach([*ELEMENTS, "dcache.example:2880"], ()).check_destinations([f"https://{host}/f"])
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.1.11:9999", "127.0.1.11"])
 def test_nothing_is_copied_anywhere_else(host: str) -> None:
     with pytest.raises(InputError, match="no storage element of this facility"):
-        Reach(DOORS, (), [ipaddress.ip_network("0.0.0.0/0")]).check_destinations([f"https://{host}/f"])
+        Reach(ELEMENTS, [ipaddress.ip_network("0.0.0.0/0")]).check_destinations([f"https://{host}/f"])

@@ -46,7 +46,7 @@ def create(settings: Settings, engine: Engine) -> ASGIApp:
             worker=worker,
             changes=changes,
             metrics=metrics,
-            reach=Reach(settings.doors, settings.destinations, settings.copy_from),
+            reach=Reach(settings.elements, settings.copy_from),
             settings=settings,
             base_id=base_id,
         )

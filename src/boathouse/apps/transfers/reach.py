@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from pydantic import IPvAnyNetwork
@@ -30,13 +30,12 @@ class Reach:
     """Decides about sources and destinations. Shared between threads.
 
     Args:
-        doors: copy door by storage element of the facility, each ``host:port``.
-        destinations: further storage elements, ``host:port``.
+        elements: all storage elements that the service knows, and their copy doors, ``host:port``.
         private: networks of private addresses that may be copied from.
     """
 
-    def __init__(self, doors: Mapping[str, str], destinations: Iterable[str], private: Iterable[IPvAnyNetwork]) -> None:
-        self._known = frozenset((*doors, *doors.values(), *destinations))
+    def __init__(self, elements: Iterable[str], private: Iterable[IPvAnyNetwork]) -> None:
+        self._known = frozenset(elements)
         self._private = tuple(private)
 
     def check_destinations(self, destinations: Iterable[str]) -> None:

@@ -50,7 +50,7 @@ class Renewal:
     ) -> None:
         self._settings = settings
         self._element = {door: element for element, door in settings.doors.items()}
-        self._known = frozenset((*settings.doors, *settings.doors.values(), *settings.destinations))
+        self._elements = settings.elements
         self._current = current
         self._store = store
         self._locks: dict[int, asyncio.Lock] = {}
@@ -146,7 +146,7 @@ class Renewal:
             raise _refused(f"it is of another issuer, {claims.get('iss')!r}")
         if claims.get("sub") != token.owner:
             raise _refused("it is of somebody else than the job")
-        if token.host not in self._known:
+        if token.host not in self._elements:
             raise _refused(f"{token.host} is no storage element of this facility")
         form = {
             "grant_type": EXCHANGE_GRANT,

@@ -114,6 +114,11 @@ class Settings(_Model):
     limits: Limits = Limits()
     """How much, how long, how often."""
 
+    @property
+    def elements(self) -> frozenset[str]:
+        """All storage elements that are known, and their copy doors, ``host:port``."""
+        return frozenset((*self.doors, *self.doors.values(), *self.destinations))
+
 
 def load(path: Path) -> Settings:
     """Settings from a JSON file.
