@@ -16,6 +16,7 @@ from boathouse.compute.base import Backend
 from boathouse.compute.inline import Inline
 from boathouse.compute.local import LocalDask
 from boathouse.errors import AnalysisError, ServiceError
+from boathouse.testing.wait import wait_for
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,21 @@ def die_once(item: tuple[int, str]) -> int:
 def die_always(number: int) -> int:
     os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def meet(item: tuple[Path, str, str]) -> int:
+    """Wait for another worker at the same place; which process this is."""
+    place, me, other = item
+    (place / me).touch()
+    wait_for("the other", (place / other).exists)
+    return os.getpid()
+
+
+def met(dask: LocalDask, place: Path, *subjects: str) -> dict[str, int]:
+    """Which process worked on which of two subjects, at the same time."""
+    place.mkdir()
+    found = dict(dask.apply(meet, [(place, "0", "1"), (place, "1", "0")], subjects))
+    return {f"{subject}.{index}": found[index] for index, subject in enumerate(subjects)}
 
 
 @pytest.fixture(params=["inline", "dask"])
@@ -90,6 +106,17 @@ def test_workers_are_other_processes_with_the_environment(dask: LocalDask) -> No
     found = {result for _, result in dask.apply(process_and_variable, range(12))}
     assert os.getpid() not in {pid for pid, _ in found}
     assert {variable for _, variable in found} == {"there"}
+
+
+def test_a_subject_goes_back_to_the_worker_that_knows_it(dask: LocalDask, tmp_path: Path) -> None:
+    first = met(dask, tmp_path / "first", "a", "b")
+    for turn in range(6):
+        assert met(dask, tmp_path / str(turn), "b", "a") == {"b.0": first["b.1"], "a.1": first["a.0"]}
+
+
+def test_one_subject_does_not_leave_the_others_idle(dask: LocalDask, tmp_path: Path) -> None:
+    for turn in range(3):
+        assert len(set(met(dask, tmp_path / str(turn), "same", "same").values())) == 2
 
 
 def test_a_killed_worker_loses_nothing(dask: LocalDask, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import textwrap
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -14,11 +14,13 @@ from urllib.parse import urlsplit
 import uproot
 
 from boathouse.analysis.dataset import InputFile
-from boathouse.analysis.sources import Access, source_for
+from boathouse.analysis.sources import Access, Range, RemoteSource, source_for
 from boathouse.errors import AnalysisError, AuthError, BoathouseError, InputError, StorageError
 from boathouse.lake.rootfile import HEADER_BYTES, check_header
 
 _OPEN_FILES = 16
+# About what a worker reads in a second.
+_AHEAD_BYTES = 64_000_000
 _REASON_CHARACTERS = 160
 _LEAST_BYTES = 403
 """What uproot reads of a file before anything else."""
@@ -45,6 +47,32 @@ class Reading(Generic[Answer]):
     """Bytes that were asked for; 0 for local files, which are mapped."""
 
 
+class _Opened:
+    """An open file, and the trees whose descriptions have been read: of NanoAOD, that takes longer than the opening."""
+
+    def __init__(self, directory: Any) -> None:
+        self.directory = directory
+        self.source = directory.file.source
+        self._trees: dict[str, Any] = {}
+
+    @property
+    def coming_bytes(self) -> int:
+        """Bytes asked for ahead of their use."""
+        return self.source.coming_bytes if isinstance(self.source, RemoteSource) else 0
+
+    def tree(self, name: str, file: InputFile) -> Any:
+        """A tree of the file, described once."""
+        if name not in self._trees:
+            self._trees[name] = _tree(self.directory, name, file)
+        return self._trees[name]
+
+    def byte_ranges(self, tree: str, columns: Collection[str], entries: tuple[int, int]) -> list[Range]:
+        """Where in the file some columns of some entries are; baskets that came with the description are not asked."""
+        known = self._trees[tree]
+        places = [place for name in columns for _, place in known[name].entries_to_ranges_or_baskets(*entries)]
+        return [(int(place[0]), int(place[1])) for place in places if isinstance(place, tuple)]
+
+
 class Reader:
     """Keeps files open between chunks: opening one costs several round trips, reading a chunk one."""
 
@@ -55,7 +83,7 @@ class Reader:
             access: token and CA for remote files; none where all files are local.
         """
         self._access = access
-        self._open: OrderedDict[str, Any] = OrderedDict()
+        self._open: OrderedDict[str, _Opened] = OrderedDict()
 
     def read(self, file: InputFile, tree: str, use: Callable[[Any], Answer]) -> Reading[Answer]:
         """Apply ``use`` to a tree of the file, read from the first URL that works.
@@ -77,9 +105,9 @@ class Reader:
                     continue
                 try:
                     opened = self._opened(url, file)
-                    before = opened.file.source.num_requested_bytes
-                    answer = use(_tree(opened, tree, file))
-                    asked = opened.file.source.num_requested_bytes - before
+                    before = opened.source.num_requested_bytes
+                    answer = use(opened.tree(tree, file))
+                    asked = opened.source.num_requested_bytes - before
                     return Reading(answer, url, tuple(failed), asked)
                 except AnalysisError:
                     raise
@@ -89,18 +117,32 @@ class Reader:
                     errors.append(error)
         raise _all_failed(file, failed, errors)
 
-    def _opened(self, url: str, file: InputFile) -> Any:
+    def ask_ahead(self, url: str, tree: str, columns: Collection[str], entries: tuple[int, int]) -> None:
+        """Have a remote server send what a chunk needs while other things are done.
+
+        Nothing is asked for when it would be too much to keep, or when the file is local or no longer open.
+        """
+        opened = self._open.get(url)
+        if opened is None or not isinstance(opened.source, RemoteSource):
+            return
+        ranges = opened.byte_ranges(tree, columns, entries)
+        kept = sum(other.coming_bytes for other in self._open.values())
+        if kept + sum(stop - start for start, stop in ranges) <= _AHEAD_BYTES:
+            opened.source.ask_ahead(ranges)
+
+    def _opened(self, url: str, file: InputFile) -> _Opened:
         """The open file of a URL, which has the size that it should have."""
         if url not in self._open:
             self._open[url] = self._fresh(url, file)
             if len(self._open) > _OPEN_FILES:
-                self._drop(next(iter(self._open)))
+                # Rather not one whose bytes are on their way.
+                self._drop(min(self._open, key=lambda other: self._open[other].coming_bytes > 0))
         self._open.move_to_end(url)
         opened = self._open[url]
-        _require_size(opened.file.source.num_bytes, file.size_bytes, url)
+        _require_size(opened.source.num_bytes, file.size_bytes, url)
         return opened
 
-    def _fresh(self, url: str, file: InputFile) -> Any:
+    def _fresh(self, url: str, file: InputFile) -> _Opened:
         if file.size_bytes < _LEAST_BYTES:
             raise InputError(
                 "not a ROOT file", expected="a file with ROOT's header", got=f"{file.size_bytes} bytes", where=url
@@ -121,14 +163,14 @@ class Reader:
         except BaseException:
             opened.close()
             raise
-        return opened
+        return _Opened(opened)
 
     def _drop(self, url: str) -> None:
         opened = self._open.pop(url, None)
         if opened is not None:
             # It is dropped because it failed: closing it may fail as well.
             with suppress(OSError):
-                opened.close()
+                opened.directory.close()
 
 
 def _require_size(size_bytes: int, expected_bytes: int, url: str) -> None:

@@ -116,8 +116,9 @@ def run(
 def _survey(
     task: Task, dataset: Dataset, backend: Backend, access: Access | None, chunk_entries: int
 ) -> tuple[Survey, ...]:
-    items = [FileItem(task, file, access, chunk_entries) for file in dataset.files]
-    found = dict(backend.apply(survey, items))
+    share = min(1.0, len(dataset.files) / backend.workers)
+    items = [FileItem(task, file, access, chunk_entries, share) for file in dataset.files]
+    found = dict(backend.apply(survey, items, [item.file.name for item in items]))
     return tuple(found[index] for index in range(len(items)))
 
 
@@ -134,7 +135,7 @@ def _merge(
     merged = done = 0
     if progress:
         progress(0, total)
-    for index, result in backend.apply(process, items):
+    for index, result in backend.apply(process, items, [item.file.name for item in items]):
         results[index] = waiting[index] = result
         done += result.events
         while merged in waiting:

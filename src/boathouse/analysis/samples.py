@@ -27,8 +27,9 @@ from boathouse.errors import InputError
 
 FORMAT = 1
 """Raised when the content for a seed changes; part of the file names."""
+CLUSTER_ENTRIES = 125_000
+"""Events that are compressed together."""
 
-_CLUSTER_ENTRIES = 125_000
 _FIRST_RUN = 193_834
 _EVENTS_A_RUN = 400_000
 _EVENTS_A_LUMINOSITY_BLOCK = 900
@@ -137,7 +138,7 @@ def make_file(sample: Sample, index: int, directory: Path) -> SampleFile:
     with tempfile.TemporaryDirectory(prefix=".making-", dir=directory) as scratch:
         partial = Path(scratch) / path.name
         with recreate(partial) as file:
-            add_tree(file, "Events", BRANCHES, _clusters(sample, index), cluster_entries=_CLUSTER_ENTRIES)
+            add_tree(file, "Events", BRANCHES, _clusters(sample, index), cluster_entries=CLUSTER_ENTRIES)
         made = _describe(partial, path, sample.events_in(index))
         note = Path(scratch) / "note"
         note.write_text(json.dumps({"size_bytes": made.size_bytes, "sha256": made.sha256, "adler32": made.adler32}))
@@ -148,8 +149,8 @@ def make_file(sample: Sample, index: int, directory: Path) -> SampleFile:
 
 def _clusters(sample: Sample, index: int) -> Iterator[Batch]:
     first = sum(sample.events_in(earlier) for earlier in range(index))
-    for cluster, start in enumerate(range(0, sample.events_in(index), _CLUSTER_ENTRIES)):
-        events = min(_CLUSTER_ENTRIES, sample.events_in(index) - start)
+    for cluster, start in enumerate(range(0, sample.events_in(index), CLUSTER_ENTRIES)):
+        events = min(CLUSTER_ENTRIES, sample.events_in(index) - start)
         yield _cluster(Uniforms(FORMAT, sample.seed, index, cluster), first + start, events)
 
 

@@ -85,6 +85,26 @@ class RemoteSource(Source):  # type: ignore[misc] # uproot ships no types
         self._access: Access = options["access"]
         self._num_bytes = 0
         self._ahead: list[tuple[int, bytes]] = []
+        self._coming: dict[Range, Future[bytes]] = {}
+
+    @property
+    def coming_bytes(self) -> int:
+        """Bytes asked for ahead of their use, and not used yet."""
+        return sum(stop - start for start, stop in self._coming)
+
+    def ask_ahead(self, ranges: Sequence[Range]) -> None:
+        """Ask for ranges that :meth:`chunks` will be called for soon.
+
+        What goes wrong is told there, since nobody waits for it here.
+        """
+        futures: dict[Range, Future[bytes]] = {each: Future() for each in ranges if each not in self._coming}
+        self._coming |= futures
+        try:
+            self._request(futures)
+        except BoathouseError as error:
+            for future in futures.values():
+                if not future.done():
+                    future.set_exception(error)
 
     def chunk(self, start: int, stop: int) -> Chunk:
         """One range, at once.
@@ -105,13 +125,15 @@ class RemoteSource(Source):  # type: ignore[misc] # uproot ships no types
         self._num_requests += 1
         self._num_requested_chunks += len(ranges)
         self._num_requested_bytes += sum(stop - start for start, stop in ranges)
-        futures: dict[Range, Future[bytes]] = {each: Future() for each in ranges}
+        coming = {each: self._coming.pop(each) for each in ranges if each in self._coming}
+        asked: dict[Range, Future[bytes]] = {each: Future() for each in ranges if each not in coming}
+        futures = coming | asked
         chunks = []
         for (start, stop), future in futures.items():
             chunk = Chunk(self, start, stop, future)
             future.add_done_callback(partial(_notify, notifications, chunk))
             chunks.append(chunk)
-        self._request(futures)
+        self._request(asked)
         return chunks
 
     def _request(self, futures: dict[Range, Future[bytes]]) -> None:

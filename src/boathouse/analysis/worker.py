@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import time
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,8 @@ class FileItem:
     file: InputFile
     access: Access | None
     chunk_entries: int
+    share: float
+    """Part of its chunks that the worker which looks at it is likely to be given."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,9 @@ class ChunkResult:
 def survey(item: FileItem) -> Survey:
     """Count the entries of a file, check that it has the branches, and decide on chunks.
 
+    The bytes of the chunks that are likely to be processed here are asked for, so that they come while other files are
+    looked at.
+
     Raises:
         AnalysisError: it lacks the tree or a branch.
         StorageError: no replica could be read; its subclasses and ``AuthError`` where that is the reason.
@@ -76,8 +82,11 @@ def survey(item: FileItem) -> Survey:
         clusters = tree.common_entry_offsets(filter_name=wanted.__contains__)
         return int(tree.num_entries), chunks.split(int(tree.num_entries), clusters, item.chunk_entries)
 
-    reading = _reader(item.access).read(item.file, item.task.tree, look)
+    reader = _reader(item.access)
+    reading = reader.read(item.file, item.task.tree, look)
     entries, ranges = reading.answer
+    for chunk in ranges[: math.ceil(item.share * len(ranges))]:
+        reader.ask_ahead(reading.url, item.task.tree, item.task.columns, chunk)
     return Survey(entries, ranges, reading.failed)
 
 

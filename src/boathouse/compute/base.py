@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -31,8 +31,16 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def apply(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
+    def apply(
+        self, function: Callable[[Item], Result], items: Sequence[Item], subjects: Sequence[Hashable] | None = None
+    ) -> Iterator[tuple[int, Result]]:
         """Apply ``function`` to every item.
+
+        Args:
+            function: what to do with an item.
+            items: the items.
+            subjects: what each item is about, as many as items. The worker that knew a subject last is given its items
+                again where that leaves no other idle, since it may have kept things open; results never depend on it.
 
         A worker that dies takes nothing with it: its items are done again by another. Each item's result is returned
         exactly once. Leaving the iterator early cancels what has not begun.

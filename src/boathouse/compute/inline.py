@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
 from boathouse.compute.base import Backend, Item, Result
 
@@ -21,7 +21,12 @@ class Inline(Backend):
         """One."""
         return 1
 
-    def apply(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
+    def apply(
+        self,
+        function: Callable[[Item], Result],
+        items: Sequence[Item],
+        subjects: Sequence[Hashable] | None = None,  # noqa: ARG002 - there is only one place to go to
+    ) -> Iterator[tuple[int, Result]]:
         """Apply to one item after the other, in order."""
         for index, item in enumerate(items):
             yield index, function(item)

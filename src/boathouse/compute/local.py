@@ -12,14 +12,15 @@ import multiprocessing
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from functools import partial
 from multiprocessing.process import BaseProcess
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, Security, as_completed
+import distributed
+from distributed import Client, KilledWorker, LocalCluster, Security, as_completed, get_worker
 
 from boathouse.compute.base import Backend, Item, Result
 from boathouse.compute.interrupts import deaf_children, postponed
@@ -68,6 +69,7 @@ class LocalDask(Backend):
             ServiceError: they did not start.
         """
         self._workers = workers or len(os.sched_getaffinity(0))
+        self._homes: dict[Hashable, str] = {}
         self._stack = ExitStack()
         others = set(multiprocessing.active_children())
         started: Future[Client] = Future()
@@ -128,13 +130,19 @@ class LocalDask(Backend):
         """Worker processes."""
         return self._workers
 
-    def apply(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
+    def apply(
+        self, function: Callable[[Item], Result], items: Sequence[Item], subjects: Sequence[Hashable] | None = None
+    ) -> Iterator[tuple[int, Result]]:
         """Apply on the workers; Dask repeats the items of a worker that died."""
-        futures = self._client.map(function, items, pure=False)
+        futures = self._submitted(partial(_at_home, function), items, subjects)
         index_of = {future.key: index for index, future in enumerate(futures)}
         try:
             for future in as_completed(futures, loop=self._client.loop):
-                yield index_of[future.key], future.result()
+                index = index_of[future.key]
+                home, result = future.result()
+                if subjects is not None:
+                    self._homes[subjects[index]] = home
+                yield index, result
         except KilledWorker as error:
             raise ServiceError(
                 "Dask workers died again and again on the same work",
@@ -144,10 +152,37 @@ class LocalDask(Backend):
         finally:
             self._client.cancel(futures)
 
+    def _submitted(
+        self, task: Callable[[Item], tuple[str, Result]], items: Sequence[Item], subjects: Sequence[Hashable] | None
+    ) -> list[distributed.Future[tuple[str, Result]]]:
+        """One future an item. Those with a home go there first, as long as it has no more than its share of them."""
+        share = -(-len(items) // self._workers)
+        groups: dict[str | None, list[int]] = {}
+        for index in range(len(items)):
+            home = self._homes.get(subjects[index]) if subjects is not None else None
+            wanted = groups.setdefault(home, [])
+            (wanted if home is None or len(wanted) < share else groups.setdefault(None, [])).append(index)
+        futures: dict[int, distributed.Future[tuple[str, Result]]] = {}
+        for home, indices in groups.items():
+            mapped = self._client.map(
+                task,
+                [items[index] for index in indices],
+                pure=False,
+                workers=[home] if home else None,
+                allow_other_workers=home is not None,
+            )
+            futures.update(zip(indices, mapped, strict=True))
+        return [futures[index] for index in range(len(items))]
+
     def close(self) -> None:
         """Stop client, scheduler and workers. Ctrl-C waits until that is done: it takes a second."""
         with postponed():
             self._stack.close()
+
+
+def _at_home(function: Callable[[Item], Result], item: Item) -> tuple[str, Result]:
+    """The result, and the address of the worker that it came from."""
+    return get_worker().address, function(item)
 
 
 def _give_up(thread: threading.Thread, others: set[BaseProcess]) -> None:

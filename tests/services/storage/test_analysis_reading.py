@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import uproot
 
+from boathouse.analysis import reader as reader_module
+from boathouse.analysis import rootwrite
 from boathouse.analysis import task as tasks
 from boathouse.analysis.dataset import Dataset, InputFile, from_paths
+from boathouse.analysis.reader import Reader, Reading
 from boathouse.analysis.run import Histograms, run
-from boathouse.analysis.samples import Sample, make_file
-from boathouse.analysis.sources import Access
+from boathouse.analysis.samples import BRANCHES, Sample, make_file
+from boathouse.analysis.sources import Access, RemoteSource
 from boathouse.compute.inline import Inline
 from boathouse.compute.local import LocalDask
 from boathouse.errors import AuthError, BoathouseError, StorageError
@@ -157,6 +160,100 @@ def test_baskets_larger_than_a_vector_read_allows(box, job, tmp_path, scheme) ->
     result = run(task, with_urls(dataset, lambda _: url), job.dask, access=job.access)
     assert_same(result, run(task, dataset, Inline()))
     assert result.bytes_read > 8_000_000
+
+
+WHOLE = (0, 20_000)
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """A file that a reader knows, and bytes of which it has asked for ahead."""
+
+    reader: Reader
+    file: InputFile
+
+    @property
+    def source(self) -> RemoteSource:
+        return self.reader._open[self.file.urls[0]].source
+
+    def ask_ahead(self) -> None:
+        self.reader.ask_ahead(self.file.urls[0], "Events", ("nMuon", "Muon_pt"), WHOLE)
+
+    def arrive(self) -> None:
+        futures = list(self.source._coming.values())
+        wait_for("what was asked for ahead", lambda: all(future.done() for future in futures))
+
+    def pt(self) -> Reading:
+        return self.reader.read(self.file, "Events", lambda tree: tree["Muon_pt"].array(library="np"))
+
+
+@pytest.fixture
+def surveyed(box, access, stored) -> Iterator[Surveyed]:
+    file = with_urls(stored, lambda file: FORMS["https"](box, file)).files[0]
+    found = Surveyed(Reader(access), file)
+    assert found.reader.read(file, "Events", lambda tree: tree.num_entries).answer == WHOLE[1]
+    yield found
+    for url in list(found.reader._open):
+        found.reader._drop(url)
+
+
+def test_bytes_asked_for_ahead_are_not_asked_for_again(surveyed, stored, monkeypatch) -> None:
+    surveyed.ask_ahead()
+    assert surveyed.source.coming_bytes > 0
+    asked = []
+    real = surveyed.source._request
+    monkeypatch.setattr(surveyed.source, "_request", lambda futures: asked.extend(futures) or real(futures))
+    reading = surveyed.pt()
+    assert (asked, reading.failed) == ([], ())
+    assert reading.bytes_read > 0
+    with uproot.open({stored.files[0].urls[0]: None}) as local:
+        wanted = local["Events"]["Muon_pt"].array(library="np")
+    assert np.array_equal(np.concatenate(reading.answer), np.concatenate(wanted))
+    # Muon_pt is used up, nMuon is not.
+    left = surveyed.source.coming_bytes
+    assert left > 0
+    surveyed.pt()
+    assert asked
+    assert surveyed.source.coming_bytes == left
+
+
+def test_no_more_is_asked_for_ahead_than_may_be_kept(surveyed, monkeypatch) -> None:
+    monkeypatch.setattr(reader_module, "_AHEAD_BYTES", 1000)
+    surveyed.ask_ahead()
+    assert surveyed.source.coming_bytes == 0
+
+
+def test_what_failed_ahead_is_asked_for_again(surveyed, access) -> None:
+    token = Path(access.token_file)
+    good = token.read_text()
+    try:
+        write_token(token, "nonsense")
+        surveyed.ask_ahead()
+        surveyed.arrive()
+    finally:
+        write_token(token, good)
+    reading = surveyed.pt()
+    assert len(reading.answer) == WHOLE[1]
+    assert [attempt.reason for attempt in reading.failed] == ["the storage refused the token: HTTP 403"]
+
+
+def test_bytes_on_their_way_keep_their_file_open(box, surveyed, stored, monkeypatch) -> None:
+    monkeypatch.setattr(reader_module, "_OPEN_FILES", 2)
+    surveyed.ask_ahead()
+    other = FORMS["https"](box, stored.files[1])
+    others = [replace(stored.files[1], urls=(f"{other}?again={turn}",)) for turn in range(2)]
+    for file in others:
+        surveyed.reader.read(file, "Events", lambda tree: tree.num_entries)
+    assert list(surveyed.reader._open) == [surveyed.file.urls[0], others[1].urls[0]]
+
+
+def test_an_empty_tree_has_nothing_to_ask_for(box, job, tmp_path) -> None:
+    path = tmp_path / "empty.root"
+    with rootwrite.recreate(path) as file:
+        rootwrite.add_tree(file, "Events", BRANCHES, [], cluster_entries=1000)
+    box.put("NORTH-DISK", "/lake/cms/analysis/empty.root", path.read_bytes())
+    url = box.url("NORTH-DISK", "/lake/cms/analysis/empty.root")
+    assert job.run(with_urls(from_paths([path]), lambda _: url)).events == 0
 
 
 def test_a_dead_cache_is_passed_by(box, job, stored) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,7 +32,9 @@ def paths(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 class Backwards(Inline):
     """Completes the last item first, as many workers may."""
 
-    def apply(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
+    def apply(
+        self, function: Callable[[Item], Result], items: Sequence[Item], subjects: Sequence[Hashable] | None = None
+    ) -> Iterator[tuple[int, Result]]:
         for index in reversed(range(len(items))):
             yield index, function(items[index])
 
@@ -40,7 +42,9 @@ class Backwards(Inline):
 class Forgetful(Inline):
     """Loses the last item."""
 
-    def apply(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[tuple[int, Result]]:
+    def apply(
+        self, function: Callable[[Item], Result], items: Sequence[Item], subjects: Sequence[Hashable] | None = None
+    ) -> Iterator[tuple[int, Result]]:
         lost = len(items) - 1 if function.__name__ == "process" else len(items)
         for index, item in enumerate(items):
             if index != lost:
