@@ -87,6 +87,21 @@ def test_a_login_leaves_private_files_and_one_agent_until_logout(lake_box: Box, 
     assert "boathouse login" in refused.stderr
 
 
+def test_who_is_logged_in_is_told_with_rights_and_groups(lake_box: Box, session: Session) -> None:
+    refused = cli(lake_box, session, "whoami", check=False)
+    assert (refused.returncode, "boathouse login" in refused.stderr) == (AuthError.exit_code, True)
+    login(lake_box, session)
+    told = json.loads(cli(lake_box, session, "whoami", "--json").stdout)
+    assert told["login"] == "bob"
+    assert told["groups"] == claims(session.token())["wlcg.groups"]
+    assert told["scope"] == claims(session.token())["scope"]
+    assert 0 < told["expires_in"] <= 3600
+    words = cli(lake_box, session, "whoami").stdout
+    assert re.search(r"/lake/user\.bob +read, create, modify", words)
+    assert "an agent renews it" in words
+    cli(lake_box, session, "logout")
+
+
 def test_a_logout_works_while_the_issuer_is_down(lake_box: Box, session: Session) -> None:
     login(lake_box, session)
     pid = wait_for("the agent runs", session.agent_pid)

@@ -1,4 +1,4 @@
-"""``login``, ``logout``, ``token``, ``env``: who the user is, for Boathouse and for stock clients."""
+"""``login``, ``logout``, ``whoami``, ``token``, ``env``: who the user is, for Boathouse and for stock clients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from boathouse.cli.common import Json, State, emit, err, out, state_dir
+from boathouse.cli.common import Json, State, emit, err, hint, out, state_dir
 from boathouse.cli.lakes import columns, endpoints_of, waiting
 from boathouse.errors import HostError, InputError
 from boathouse.lake.approve import approve
@@ -19,6 +19,7 @@ from boathouse.lake.lake import Lake
 from boathouse.lake.session import Session, sessions_of
 from boathouse.lake.tokens import LOGIN_SCOPE, DeviceCode, Issuer, Tokens
 from boathouse.run import programs
+from boathouse.units import format_seconds
 from boathouse.wlcg.scopes import parse
 
 _VERBS = ("read", "create", "modify", "stage", "poll")
@@ -80,7 +81,13 @@ def _password(user: str, file: Path | None) -> str:
             return _asked(user)
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError("cannot read the password", got=error.strerror or str(error), where=str(file)) from error
+        raise InputError(
+            "cannot read the password",
+            expected="a file with the password in it, or - for standard input",
+            got=error.strerror or str(error),
+            where=str(file),
+            remedy=f"boathouse login --user {user}, and type it",
+        ) from error
     return text.rstrip("\n")
 
 
@@ -108,6 +115,28 @@ def logout(state: State = None) -> None:
         out.print("Logged out.")
     else:
         err.print("Logged out here; the issuer could not be told, so the login there ends by itself.", style="yellow")
+
+
+def whoami(state: State = None, *, as_json: Json = False) -> None:
+    """Say who is logged in here, to what, in which groups, with which rights and until when."""
+    session = Session(endpoints_of(state_dir(state)))
+    session.require()
+    person = session.issuer().userinfo(session.token())
+    access = session.access
+    assert access is not None
+    groups = list(person.get("wlcg.groups", ()))
+    if as_json:
+        left_s = round(access.expires_at - time.time())
+        emit({"login": person["preferred_username"], "groups": groups, "scope": access.scope, "expires_in": left_s})
+        return
+    out.print(f"[bold]{person['preferred_username']}[/bold] ({person['name']}), at {session.record.facility}")
+    out.print(f"groups: {', '.join(groups) or 'none'}", markup=False)
+    columns(("PATH", "YOU MAY"), rights(access.scope))
+    renewed = (
+        "an agent renews it" if session.agent_pid() is not None else "boathouse env starts an agent that renews it"
+    )
+    left = format_seconds(access.expires_at - time.time())
+    out.print(hint(f"The token ends in {left}; {renewed}."), style="dim", markup=False)
 
 
 def token(
@@ -170,6 +199,7 @@ def register(app: typer.Typer) -> None:
         epilog="Examples: boathouse login | boathouse login --user alice --password-file secret",
     )(login)
     app.command("logout", epilog="Example: boathouse logout")(logout)
+    app.command("whoami", epilog="Example: boathouse whoami --json")(whoami)
     app.command(
         "token",
         epilog="Example: boathouse token --audience 127.0.1.11 --scope storage.read:/lake/cms > reader.token",

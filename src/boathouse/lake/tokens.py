@@ -137,6 +137,19 @@ class Issuer:
         fields = {"token": refresh_token, "token_type_hint": "refresh_token", "client_id": client_id}
         self._post("revocation_endpoint", fields)
 
+    def userinfo(self, token: str) -> Mapping[str, Any]:
+        """The claims about the person behind an access token (OpenID Connect Core 1.0, 5.3).
+
+        Raises:
+            AuthError: the token is dead, or lacks the scope ``openid``.
+        """
+        url = str(self.metadata["userinfo_endpoint"])
+        response = self.http.request("GET", url, headers={"Authorization": f"Bearer {token}"}, timeout_s=30.0)
+        if response.status != 200:
+            got = f"HTTP status {response.status}"
+            raise AuthError("the issuer does not say who this is", got=got, where=url, remedy=_LOGIN)
+        return dict(json.loads(response.data))
+
     def client(self, client_id: str, secret: Path, *, audiences: Iterable[str]) -> Callable[[], str]:
         """A confidential client's own token, renewed when a third of its life is left.
 
