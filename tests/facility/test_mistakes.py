@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ import uproot
 from boathouse.errors import AuthError, InputError, NotFoundError
 from boathouse.lake.names import Did
 from boathouse.testing.box import Box
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_an_import_to_nowhere_leaves_no_dataset(lake_box: Box, tmp_path: Path) -> None:
@@ -40,6 +43,24 @@ def test_an_unknown_scope_is_answered_with_those_near_it(lake_box: Box) -> None:
     refused = lake_box.cli("ls", "testin", user="alice", check=False)
     assert refused.returncode == NotFoundError.exit_code
     assert "one of testing" in refused.stderr
+
+
+MISSPELT = {
+    ("up", "escpae"): "boathouse up escape",
+    ("logs", "ruciodaemons"): "boathouse logs rucio-daemons",
+    ("run", "NONE", "cms:x", "--site", "CNAFF"): "--site CNAF",
+    ("facility", "explain", "qos"): "'qos' stands in sites.<site>.storage.<rse>.qos",
+    ("login", "--user", "bob", "--password-file", "nowhere"): "boathouse login --user bob, and type it",
+}
+
+
+@pytest.mark.parametrize("command", MISSPELT, ids=" ".join)
+def test_a_misspelt_word_is_answered_with_what_to_type(lake_box: Box, command: tuple[str, ...]) -> None:
+    analysis = str(EXAMPLES / "analysis" / "dimuon.py")
+    words = [analysis if word == "NONE" else word for word in command]
+    refused = lake_box.cli(*words, user="alice", check=False)
+    said = re.sub(r" --state \S+", "", refused.stderr)
+    assert f"remedy: {MISSPELT[command]}" in said
 
 
 def test_a_refused_file_is_named_and_leaves_no_part(lake_box: Box, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from rich.table import Table
 from boathouse.cli.common import Json, State, count, emit, err, out, state_dir
 from boathouse.cli.phases import Phases
 from boathouse.errors import InputError
+from boathouse.facility.faults import nearest
 from boathouse.lake.lake import Lake
 from boathouse.lake.names import Did
 from boathouse.plan import endpoints as address_file
@@ -123,7 +124,12 @@ def require_site(endpoints: Endpoints, site: str | None) -> None:
     """
     sites = sorted({each.site for each in endpoints.storage} | {each.site for each in endpoints.caches})
     if site is not None and site not in sites:
-        raise InputError(f"{endpoints.facility} has no such site", expected=f"one of {', '.join(sites)}", got=site)
+        raise InputError(
+            f"{endpoints.facility} has no such site",
+            expected=f"one of {', '.join(sites)}",
+            got=site,
+            remedy=f"--site {nearest(site, sites) or sites[0]}",
+        )
 
 
 def publish(

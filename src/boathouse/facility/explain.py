@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from boathouse.errors import InputError
 from boathouse.facility.faults import dotted, nearest
 from boathouse.facility.load import Document
-from boathouse.facility.schema import Location, as_written, children, find
+from boathouse.facility.schema import Location, as_written, children, find, settings
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,12 @@ def _names(value: Any, location: Location) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _elsewhere(word: str) -> str | None:
+    """Where in the file a key of this name may stand."""
+    keys = [setting.key for setting in settings() if setting.path[-1] == word]
+    return f"'{word}' stands in {' or '.join(keys)}" if keys else None
+
+
 def _no_such_key(key: str, above: Location, word: str, names: Mapping[str, Any]) -> InputError:
     meant = nearest(word, names)
     place = dotted(above) or "the facility"
@@ -85,5 +91,5 @@ def _no_such_key(key: str, above: Location, word: str, names: Mapping[str, Any])
         f"there is no key '{word}' in {place}",
         expected=f"one of {', '.join(names)}" if names else f"nothing: {place} has no keys below it",
         got=key,
-        remedy=f"did you mean '{dotted((*above, meant))}'?" if meant else None,
+        remedy=f"did you mean '{dotted((*above, meant))}'?" if meant else _elsewhere(word),
     )

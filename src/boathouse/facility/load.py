@@ -89,7 +89,7 @@ def _check(written: source.Source) -> tuple[Facility | None, list[Fault]]:
 
 
 def _repair(data: dict[str, Any], location: Location) -> set[str]:
-    """Make one value acceptable so that the rest can be checked; the names of elements that had to go."""
+    """Make one value acceptable so that the rest can be checked; the names that had to go."""
     setting = find(location)
     parent = _parent(data, location)
     if parent is None or not location:
@@ -103,8 +103,13 @@ def _repair(data: dict[str, Any], location: Location) -> set[str]:
         parent[key] = {}
     elif setting is not None and not is_name and setting.default is None:
         parent[key] = _STAND_INS[setting.path[-1]]
-    elif parent.pop(key, None) is not None and is_name:
-        return {str(key)}
+    else:
+        gone = parent.pop(key, None)
+        if gone is not None and is_name:
+            return {str(key)}
+        if setting is None and isinstance(gone, dict):
+            # A misspelt section: what refers to the names in it is not wrong as well.
+            return {str(name) for name in gone}
     return set()
 
 

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 
 from boathouse.errors import FacilityError, HostError, InputError, StateError
+from boathouse.facility.faults import nearest
 from boathouse.facility.load import load
 from boathouse.facility.model import Facility
 from boathouse.plan.build import build, port_requests
@@ -56,8 +57,13 @@ def example(name: str) -> Path:
     folder = Path(str(resources.files("boathouse"))) / "examples"
     path = folder / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(found.stem for found in folder.glob("*.yaml")))
-        raise InputError("no such facility file", expected=f"a path, or one of {known}", got=name)
+        known = sorted(found.stem for found in folder.glob("*.yaml"))
+        raise InputError(
+            "no such facility file",
+            expected=f"a path, or one of {', '.join(known)}",
+            got=name,
+            remedy=f"boathouse up {nearest(name, known) or known[-1]}",
+        )
     return path
 
 

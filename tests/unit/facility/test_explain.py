@@ -50,6 +50,7 @@ def test_a_mapping_tells_what_stands_below_it(document: Document) -> None:
         ("CNAF-STORM.capcity", "did you mean 'sites.CNAF.storage.CNAF-STORM.capacity'?"),
         ("servces.token_lifetime", "did you mean 'services'?"),
         ("name.more", None),
+        ("qos", "'qos' stands in sites.<site>.storage.<rse>.qos"),
     ],
 )
 def test_an_unknown_key_names_the_nearest(key: str, remedy: str | None, document: Document) -> None:

@@ -189,6 +189,11 @@ def test_a_refused_name_is_not_an_unknown_name_as_well(faults: Faults) -> None:
     assert problem.remedy == "did you mean 'embargoed'?"
 
 
+def test_names_of_a_misspelt_section_are_not_unknown_as_well(faults: Faults) -> None:
+    (problem,) = faults(GOOD.replace("groups:\n", "gruops:\n", 1))
+    assert problem.remedy == "did you mean 'groups'?"
+
+
 def test_every_fault_says_where_and_how_to_mend_it(faults: Faults) -> None:
     broken = re.sub(r"FAST|escape|(?<=\[)[A-Za-z-]+(?=\])", "§", GOOD)
     problems: list[BoathouseError] = faults(broken)

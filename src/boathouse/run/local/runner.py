@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boathouse.errors import NotFoundError, ServiceError
+from boathouse.facility.faults import nearest
 from boathouse.plan import endpoints as endpoints_file
 from boathouse.plan.model import Plan, Task, Unit
 from boathouse.plan.service import Programs
@@ -93,7 +94,12 @@ class LocalRunner(Runner):
         """See :meth:`Runner.logs`."""
         names = [known.name for known in plan.units]
         if unit not in names:
-            raise NotFoundError(f"no unit {unit}", expected=f"one of {', '.join(names)}", got=unit)
+            raise NotFoundError(
+                f"no unit {unit}",
+                expected=f"one of {', '.join(names)}",
+                got=unit,
+                remedy=f"boathouse logs {nearest(unit, names) or 'rucio'}",
+            )
         path = self._state.layout.logs / f"{unit}.log"
         yield from self._tail(path, lines)
         if not follow:
