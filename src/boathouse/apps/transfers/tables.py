@@ -17,7 +17,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TIMESTAMP, UUID
 
 metadata = MetaData(
     naming_convention={
@@ -157,3 +157,133 @@ workers = Table(
     Column("pid", Integer, nullable=False),
     Column("started", _TIME, nullable=False, server_default=text("now()")),
 )
+
+# What the operator decides (``policy`` reads it). An element is named as FTS3 does, and kept with the ``host:port`` of
+# all its doors: that is what files are queued under.
+
+banned = Table(
+    "banned",
+    metadata,
+    Column("se", Text, primary_key=True, comment="the storage element as it was named"),
+    Column("vo", Text, primary_key=True, comment="whose copies; * for all"),
+    Column("hosts", ARRAY(Text), nullable=False, comment="host:port of the element and of its copy door"),
+    Column("status", Text, nullable=False, comment="CANCEL, WAIT, or WAIT_AS: wait, and take new jobs"),
+    Column("message", Text, nullable=False, server_default=""),
+    Column("admin", Text, nullable=False, comment="sub of the operator"),
+    Column("added", _TIME, nullable=False, server_default=text("now()")),
+)
+
+banned_people = Table(
+    "banned_people",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("message", Text, nullable=False, server_default=""),
+    Column("admin", Text, nullable=False),
+    Column("added", _TIME, nullable=False, server_default=text("now()")),
+)
+
+storage_limits = Table(
+    "storage_limits",
+    metadata,
+    Column("se", Text, primary_key=True, comment="* for every element without limits of its own"),
+    Column("hosts", ARRAY(Text), nullable=False, comment="host:port of the element and of its copy door"),
+    Column("site", Text),
+    Column("se_metadata", Text),
+    Column("inbound_max_active", Integer),
+    Column("outbound_max_active", Integer),
+    Column("inbound_max_throughput", Float, comment="MB/s, as in FTS3"),
+    Column("outbound_max_throughput", Float, comment="MB/s"),
+    Column("tpc_support", Text, comment="FULL, PULL, PUSH or NONE; null: FULL"),
+)
+
+link_limits = Table(
+    "link_limits",
+    metadata,
+    Column("symbolicname", Text, primary_key=True),
+    Column("source", Text, nullable=False, comment="a storage element, or * for any"),
+    Column("destination", Text, nullable=False),
+    Column("source_hosts", ARRAY(Text), nullable=False, comment="empty for any"),
+    Column("dest_hosts", ARRAY(Text), nullable=False),
+    Column("min_active", Integer, nullable=False, comment="the optimizer does not go below"),
+    Column("max_active", Integer, nullable=False),
+)
+Index("link_limits_ends", link_limits.c.source, link_limits.c.destination, unique=True)
+
+shares = Table(
+    "shares",
+    metadata,
+    Column("source", Text, primary_key=True),
+    Column("destination", Text, primary_key=True),
+    Column("vo", Text, primary_key=True, comment="a VO, or public for those without a share of their own"),
+    Column("source_hosts", ARRAY(Text), nullable=False),
+    Column("dest_hosts", ARRAY(Text), nullable=False),
+    Column("share", Integer, nullable=False, comment="weight among the VOs of the link"),
+)
+
+activity_shares = Table(
+    "activity_shares",
+    metadata,
+    Column("vo", Text, primary_key=True),
+    Column("share", JSONB, nullable=False, comment="{activity: weight}"),
+    Column("active", Boolean, nullable=False, server_default=text("true")),
+)
+
+defaults = Table(
+    "defaults",
+    metadata,
+    Column("vo_name", Text, primary_key=True, comment="a VO, or * for all"),
+    Column("retry", Integer, comment="of jobs that do not say; as in FTS3"),
+    Column("max_time_queue", Integer, comment="hours, of jobs that do not say"),
+)
+
+config_audit = Table(
+    "config_audit",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("at", _TIME, nullable=False, server_default=text("now()")),
+    Column("subject", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("config", Text, nullable=False),
+)
+
+optimizer = Table(
+    "optimizer",
+    metadata,
+    Column("source_host", Text, primary_key=True),
+    Column("dest_host", Text, primary_key=True),
+    Column("active", Integer, nullable=False, comment="how many copies the link may run at once"),
+    Column("ema", Float, nullable=False, server_default="0", comment="smoothed throughput, bytes/s"),
+    Column("updated", _TIME, nullable=False, server_default=text("now()")),
+)
+
+optimizer_evolution = Table(
+    "optimizer_evolution",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("at", _TIME, nullable=False, server_default=text("now()")),
+    Column("source_host", Text, nullable=False),
+    Column("dest_host", Text, nullable=False),
+    Column("active", Integer, nullable=False, comment="the decision"),
+    Column("diff", Integer, nullable=False, comment="against the one before"),
+    Column("actual_active", Integer, nullable=False),
+    Column("queue_size", Integer, nullable=False),
+    Column("throughput", Float, nullable=False, comment="bytes/s in the interval"),
+    Column("ema", Float, nullable=False),
+    Column("success", Float, nullable=False, comment="percent of the attempts in the interval"),
+    Column("filesize_avg", Float, nullable=False),
+    Column("filesize_stddev", Float, nullable=False),
+    Column("rationale", Text, nullable=False),
+)
+Index("optimizer_evolution_link", optimizer_evolution.c.source_host, optimizer_evolution.c.dest_host)
+
+archive = Table(
+    "archive",
+    metadata,
+    Column("job_id", UUID(as_uuid=False), primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("vo_name", Text, nullable=False),
+    Column("job_finished", _TIME, nullable=False),
+    Column("job", JSONB, nullable=False, comment="the row of jobs"),
+    Column("files", JSONB, nullable=False, comment="its rows of files"),
+)
+Index("archive_finished", archive.c.job_finished)
