@@ -17,7 +17,8 @@ test: ## all tests, against real services
 	@install/run --tests
 	@$(PYTHON_MAIN) -m pytest tests/unit tests/services tests/facility tests/faults $(ARGS)
 
-bench: install ## measure beside the peers; ONLY=import for some of it, ONLY=--quick to see that it works
+bench: ## measure beside the peers; ONLY=import for some of it, ONLY=--quick to see that it works
+	@install/run --tests
 	@$(PYTHON_MAIN) -m bench $(ONLY)
 
 lint: install ## formatting, common mistakes, types

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from boathouse.errors import BoathouseError, HostError
 from install import CHECKOUT, host, launchers, xrootd
-from install.environments import WHEEL_NAMES, Environments, digest_of_files, digest_of_text
+from install.environments import FOR_TESTS, WHEEL_NAMES, Environments, digest_of_files, digest_of_text
 from install.record import Stamps, write_json
 
 _RECORD = "install.json"
@@ -23,7 +23,7 @@ _STAMPS = "stamps.json"
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="install/run", description="Install what Boathouse runs.")
     parser.add_argument("--home", type=Path, required=True, help="directory of the installation (set by install/run)")
-    parser.add_argument("--tests", action="store_true", help="also what only the tests run: curl")
+    parser.add_argument("--tests", action="store_true", help="also what only tests and benchmarks run")
     parser.add_argument("--check", action="store_true", help="install nothing; exit 4 if something is to be done")
     return parser.parse_args()
 
@@ -91,18 +91,22 @@ class Installation:
     Args:
         home: the directory.
         progress: where to tell how far it is.
+        tests: also what only tests and benchmarks run.
     """
 
-    def __init__(self, home: Path, progress: host.Progress) -> None:
+    def __init__(self, home: Path, progress: host.Progress, *, tests: bool) -> None:
         self._home = home
         self._progress = progress
+        self._tests = tests
         self._stamps = Stamps(home / _STAMPS)
-        self._environments = Environments(home, self._stamps, progress)
+        self._environments = Environments(home, self._stamps, progress, tests=tests)
 
     def _wanted(self) -> dict[str, str]:
         """Digest by name of all parts; the record is made of all of them."""
         parts = {**self._environments.wanted(), "xrootd": digest_of_files(sorted(CHECKOUT.glob("install/xrootd*")))}
-        recorded = {**parts, "launchers": digest_of_files([Path(launchers.__file__)])}
+        # The record names nothing that only tests run.
+        recorded = {name: digest for name, digest in parts.items() if name not in FOR_TESTS}
+        recorded["launchers"] = digest_of_files([Path(launchers.__file__)])
         return {**parts, "record": digest_of_text(json.dumps(recorded, sort_keys=True))}
 
     def outdated(self) -> list[str]:
@@ -110,13 +114,13 @@ class Installation:
         gone = self._environments.gone() | (set() if _xrootd_record(self._home) else {"xrootd"})
         return [name for name, digest in self._wanted().items() if name in gone or not self._stamps.holds(name, digest)]
 
-    def install(self, *, tests: bool) -> None:
+    def install(self) -> None:
         """Make what is outdated; quick when nothing is.
 
         Raises:
             HostError: the machine, the network or the disk is in the way.
         """
-        missing = host.missing_packages(tests=tests)
+        missing = host.missing_packages(tests=self._tests)
         outdated = self.outdated()
         if not outdated and not missing:
             self._progress.say(f"installed: nothing to do ({self._home})")
@@ -169,7 +173,7 @@ def main() -> int:
     progress = host.Progress()
     try:
         if arguments.check:
-            outdated = Installation(home, progress).outdated()
+            outdated = Installation(home, progress, tests=arguments.tests).outdated()
             sys.stdout.write("".join(f"{name}\n" for name in outdated))
             return HostError.exit_code if outdated else os.EX_OK
         host.make_home(home)
@@ -177,7 +181,7 @@ def main() -> int:
         with os.fdopen(os.open(home / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+") as lock:
             os.fchmod(lock.fileno(), 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            Installation(home, progress).install(tests=arguments.tests)
+            Installation(home, progress, tests=arguments.tests).install()
     except BoathouseError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

@@ -29,6 +29,10 @@ class Wheel:
 
 
 LOCKED = ("main", "rucio", "rucio-clients")
+FOR_TESTS = ("peers",)
+"""Environments that only tests and benchmarks run."""
+_BUILD_LOCKS = {"peers": "peers-build"}
+"""What builds packages without a wheel, where it is not ``build``."""
 WHEELS = (
     Wheel(
         "boathouse",
@@ -69,12 +73,14 @@ class Environments:
     Args:
         home: directory of the installation.
         stamps: what was installed before.
+        tests: also what only the tests run.
     """
 
-    def __init__(self, home: Path, stamps: Stamps, progress: Progress) -> None:
+    def __init__(self, home: Path, stamps: Stamps, progress: Progress, *, tests: bool) -> None:
         self._home = home
         self._stamps = stamps
         self._progress = progress
+        self._locked = (*LOCKED, *FOR_TESTS) if tests else LOCKED
         self._uv_variables: dict[str, str] | None = None
 
     def python(self, name: str) -> Path:
@@ -91,12 +97,12 @@ class Environments:
 
     def wanted(self) -> dict[str, str]:
         """Digest by name of all that this makes."""
-        locks = {name: self._lock_digest(name) for name in ("uv", *LOCKED)}
+        locks = {name: self._lock_digest(name) for name in ("uv", *self._locked)}
         return locks | {wheel.name: self._wheel_digest(wheel) for wheel in WHEELS}
 
     def gone(self) -> set[str]:
         """Names of environments whose interpreter is not there."""
-        return {name for name in ("uv", *LOCKED) if not self.python(name).exists()}
+        return {name for name in ("uv", *self._locked) if not self.python(name).exists()}
 
     def make_all(self) -> None:
         """Bring every environment to what its lock says, then install the wheels of this checkout.
@@ -105,7 +111,7 @@ class Environments:
             HostError: the network, the disk or a file with a wrong hash is in the way.
         """
         self._make_uv()
-        for name in LOCKED:
+        for name in self._locked:
             self._make(name)
         for wheel in WHEELS:
             self._install(wheel)
@@ -158,7 +164,7 @@ class Environments:
         self._uv(
             "venv", "--quiet", "--clear", "--python", Path(sys.executable).resolve(), environment, doing=f"make {name}"
         )
-        constraints = ("--build-constraints", CHECKOUT / "locks" / "build.txt")
+        constraints = ("--build-constraints", CHECKOUT / "locks" / f"{_BUILD_LOCKS.get(name, 'build')}.txt")
         sync = ("pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode", *constraints)
         self._uv(*sync, "--python", self.python(name), lock, doing=f"fill the environment {name}")
         self._stamps.put(name, wanted)

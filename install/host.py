@@ -19,10 +19,23 @@ NEEDED_BYTES = 3_000_000_000
 
 _NOBODY = 65534
 
-# Packages of the distribution: (package, a file that it brings, whether the tests alone want it).
+_HEADERS = f"{sys.base_prefix}/include/python{sys.version_info[0]}.{sys.version_info[1]}"
+
+# Packages of the distribution: (package, a file that it brings, whether tests and benchmarks alone want it).
 _PACKAGES = (
     ("ca-certificates", "/etc/ssl/certs/ca-certificates.crt", False),
     ("curl", "/usr/bin/curl", True),
+    ("oidc-agent-cli", "/usr/bin/oidc-agent", True),
+    ("scitokens-cpp", "/usr/bin/scitokens-verify", True),
+    # A browser, and what tells it whom to trust.
+    ("chromium", "/usr/bin/chromium", True),
+    ("libnss3-tools", "/usr/bin/certutil", True),
+    # They build M2Crypto, which FTS3's client needs.
+    ("gcc", "/usr/bin/gcc", True),
+    ("libc6-dev", "/usr/include/stdio.h", True),
+    ("swig", "/usr/bin/swig", True),
+    ("libssl-dev", "/usr/include/openssl/ssl.h", True),
+    ("python3-dev", f"{_HEADERS}/Python.h", True),
 )
 
 _OFFLINE = (

@@ -16,7 +16,7 @@ CHECKOUT = Path(__file__).parents[3]
 sys.path.insert(0, str(CHECKOUT))
 
 from install import host, index, launchers  # noqa: E402 - the installer is no part of the package
-from install.environments import LOCKED, WHEELS, digest_of_files  # noqa: E402
+from install.environments import FOR_TESTS, LOCKED, WHEELS, digest_of_files  # noqa: E402
 from install.record import Stamps, write_json  # noqa: E402
 
 
@@ -162,7 +162,7 @@ def test_the_digest_of_sources_follows_content_and_names() -> None:
 
 
 def test_every_environment_is_locked_with_hashes() -> None:
-    for name in ("uv", "build", *LOCKED):
+    for name in ("uv", "build", "peers-build", *LOCKED, *FOR_TESTS):
         lines = (CHECKOUT / "locks" / f"{name}.txt").read_text().splitlines()
         packages = [line for line in lines if line and not line.startswith((" ", "#"))]
         assert packages
