@@ -17,12 +17,13 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from boathouse.apps.tokens import endpoints, pages
+from boathouse.apps.tokens import endpoints
 from boathouse.apps.tokens.database import transaction
 from boathouse.apps.tokens.exchange import ExchangeGrant
 from boathouse.apps.tokens.grants import ClientGrant, CodeGrant, DeviceGrant, IdToken, Pkce, RefreshGrant
 from boathouse.apps.tokens.issuer import Issuer
 from boathouse.apps.tokens.metadata import metadata
+from boathouse.apps.tokens.pages import account, consent, device, signin
 from boathouse.apps.tokens.store import Store
 from boathouse.apps.tokens.web import Call, Guard, Handler, endpoint
 
@@ -46,7 +47,7 @@ def token(call: Call) -> Response:
 def authorize(call: Call) -> Response:
     """The authorization endpoint."""
     call.server.register_grant(CodeGrant, [IdToken(), Pkce(required=True)])
-    return pages.authorize(call)
+    return consent.authorize(call)
 
 
 def _oauth_endpoint(kind: type) -> Handler:
@@ -112,10 +113,10 @@ def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] 
             route("/introspect", _oauth_endpoint(endpoints.Introspection), "POST"),
             route("/userinfo", userinfo, "GET", "POST"),
             route("/authorize", authorize, "GET", "POST"),
-            route("/login", pages.login, "GET", "POST"),
-            route("/logout", pages.logout, "POST"),
-            route("/device", pages.device, "GET", "POST"),
-            route("/account", pages.account, "GET", "POST"),
+            route("/login", signin.login, "GET", "POST"),
+            route("/logout", signin.logout, "POST"),
+            route("/device", device.device, "GET", "POST"),
+            route("/account", account.account, "GET", "POST"),
         ],
     )
 
