@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import uvicorn
 
 from boathouse.apps.tokens import audit, database
 from boathouse.apps.tokens.app import build
+from boathouse.apps.tokens.feed import News
 from boathouse.apps.tokens.issuer import Issuer
 from boathouse.apps.tokens.keys import KeyRing
 from boathouse.apps.tokens.settings import Settings, load
@@ -43,7 +45,17 @@ def serve(settings: Settings) -> None:
         # Clients keep idle connections open and answer no farewell: requests last milliseconds, so wait no longer.
         timeout_graceful_shutdown=1,
     )
-    uvicorn.Server(config).run()
+    _Server(config).run()
+
+
+class _Server(uvicorn.Server):
+    """Lets callers go who wait for news, so that none of them holds up the end."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End."""
+        news: News = self.config.app.state.news  # type: ignore[union-attr]
+        news.close()
+        await super().shutdown(sockets)
 
 
 def _reload(issuer: Issuer, config: uvicorn.Config) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from boathouse.apps.tokens import endpoints
+from boathouse.apps.tokens import endpoints, feed
 from boathouse.apps.tokens.database import transaction
 from boathouse.apps.tokens.exchange import ExchangeGrant
 from boathouse.apps.tokens.grants import ClientGrant, CodeGrant, DeviceGrant, IdToken, Pkce, RefreshGrant
@@ -82,12 +82,13 @@ def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] 
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        del app
         anyio.to_thread.current_default_thread_limiter().total_tokens = issuer.settings.threads
         if on_start:
             on_start(asyncio.get_running_loop())
+        app.state.news = feed.News(issuer.engine)
         keeper = asyncio.create_task(_keep_house(issuer))
         yield
+        app.state.news.close()
         keeper.cancel()
         with suppress(asyncio.CancelledError):
             await keeper
@@ -111,6 +112,7 @@ def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] 
             route("/devicecode", _oauth_endpoint(endpoints.DeviceAuthorization), "POST"),
             route("/revoke", _oauth_endpoint(endpoints.Revocation), "POST"),
             route("/introspect", _oauth_endpoint(endpoints.Introspection), "POST"),
+            Route("/denials", _denials(issuer)),
             route("/userinfo", userinfo, "GET", "POST"),
             route("/authorize", authorize, "GET", "POST"),
             route("/login", signin.login, "GET", "POST"),
@@ -138,6 +140,13 @@ def _jwks(issuer: Issuer) -> Callable[[HttpRequest], Response]:
     def respond(http: HttpRequest) -> Response:
         del http
         return JSONResponse(issuer.keys.jwks(), headers=_PUBLIC)
+
+    return respond
+
+
+def _denials(issuer: Issuer) -> Callable[[HttpRequest], Awaitable[Response]]:
+    async def respond(http: HttpRequest) -> Response:
+        return await feed.respond(issuer, http.app.state.news, http)
 
     return respond
 

@@ -11,7 +11,8 @@ from boathouse.apps.tokens.records import Client
 
 
 class _WithHeaders(Protocol):
-    headers: Mapping[str, str]
+    @property
+    def headers(self) -> Mapping[str, str]: ...
 
 
 def client_secret_basic(query_client: Callable[[str], Client | None], request: _WithHeaders) -> Client | None:

@@ -113,7 +113,7 @@ def find(issuer: Issuer, store: Store, token: str) -> Found | None:
 
 def subject_is_live(store: Store, claims: dict[str, Any]) -> bool:
     """Whether an access token still counts: not revoked, its client and its subject not switched off."""
-    if store.is_revoked(claims["jti"]) or store.client(claims["client_id"]) is None:
+    if store.is_denied(claims) or store.client(claims["client_id"]) is None:
         return False
     return store.user(claims["sub"]) is not None or store.client(claims["sub"]) is not None
 

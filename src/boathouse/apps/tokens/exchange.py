@@ -46,7 +46,7 @@ class ExchangeGrant(BaseGrant, TokenEndpointMixin):  # type: ignore[misc]
         if "actor_token" in form:
             raise InvalidRequestError("The actor is the client; actor_token is not supported")
         claims = self.server.issuer.mint.read(form.get("subject_token", ""))
-        if claims is None or self.server.store.is_revoked(claims["jti"]):
+        if claims is None or self.server.store.is_denied(claims):
             raise InvalidGrantError("The subject token is not a live token of this issuer")
         if claims["client_id"] != client.client_id and claims["client_id"] not in client.exchange_from:
             raise UnauthorizedClientError("The client may not exchange tokens of the client that this one is for")

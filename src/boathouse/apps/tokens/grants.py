@@ -121,7 +121,7 @@ class CodeGrant(grants.AuthorizationCodeGrant):  # type: ignore[misc]
         if found is None or found.client_id != client.client_id:
             return None
         if found.used:
-            store.revoke_family(found.family)
+            store.revoke_stolen(found.family, found.sub, found.client_id)
             self.server.audit("code.replayed", client=client.client_id, sub=found.sub)
             return None
         return found if store.now < found.expires_at else None
@@ -157,7 +157,7 @@ class RefreshGrant(grants.RefreshTokenGrant):  # type: ignore[misc]
             return None
         grace_s = self.server.issuer.settings.refresh_grace_s
         if found.rotated_at is not None and store.now >= found.rotated_at + grace_s:
-            store.revoke_family(found.family)
+            store.revoke_stolen(found.family, found.sub, found.client_id)
             self.server.audit("refresh.replayed", client=found.client_id, sub=found.sub)
             return None
         return found

@@ -19,6 +19,8 @@ def metadata(issuer: str) -> dict[str, Any]:
         "jwks_uri": f"{issuer}/jwk",
         "introspection_endpoint": f"{issuer}/introspect",
         "revocation_endpoint": f"{issuer}/revoke",
+        # Ours: see boathouse.apps.tokens.feed.
+        "boathouse_denials_endpoint": f"{issuer}/denials",
         "device_authorization_endpoint": f"{issuer}/devicecode",
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],

@@ -146,6 +146,21 @@ revoked_tokens = Table(
     Column("expires_at", BigInteger, nullable=False, index=True),
 )
 
+denials = Table(
+    "denials",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=True),
+    _text("kind", None),
+    _text("key", None),
+    Column("issued_until", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False, index=True),
+    Index("denials_whom", "kind", "key"),
+)
+"""Tokens that count no more although they have not ended, in the order in which that was decided: rows are only added.
+
+Triggers write here when a person or a client is switched off and when a token is revoked, whoever does it.
+"""
+
 consents = Table(
     "consents",
     metadata,

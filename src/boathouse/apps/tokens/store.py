@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 
 from boathouse.apps.tokens import schema as t
@@ -14,6 +14,9 @@ from boathouse.apps.tokens.passwords import Hasher
 from boathouse.apps.tokens.policies import Effect, Policy
 from boathouse.apps.tokens.records import Client, Code, Device, RefreshToken, User
 from boathouse.wlcg.scopes import parse
+
+LONGEST_LIFE_S = 6 * 3600
+"""No access token lives longer (WLCG profile 4.3.1)."""
 
 # Statements are built once: what a request costs is the database's work, not SQLAlchemy's.
 _CLIENT = select(t.clients).where(t.clients.c.client_id == bindparam("key"), t.clients.c.active)
@@ -45,7 +48,22 @@ _REFRESH = select(t.refresh_tokens).where(t.refresh_tokens.c.hash == bindparam("
 _CODE = select(t.codes).where(t.codes.c.hash == bindparam("key")).with_for_update()
 _DEVICE = select(t.devices).where(t.devices.c.hash == bindparam("key")).with_for_update()
 _DEVICE_BY_USER_CODE = select(t.devices).where(t.devices.c.user_code == bindparam("key")).with_for_update()
-_REVOKED = select(t.revoked_tokens.c.jti).where(t.revoked_tokens.c.jti == bindparam("key"))
+_DENIED = select(t.denials.c.id).where(
+    t.denials.c.issued_until >= bindparam("issued_at"),
+    or_(
+        and_(t.denials.c.kind == "token", t.denials.c.key == bindparam("jti")),
+        and_(t.denials.c.kind == "subject", t.denials.c.key == bindparam("sub")),
+        and_(t.denials.c.kind == "client", t.denials.c.key.in_([bindparam("sub"), bindparam("client_id")])),
+        and_(t.denials.c.kind == "grant", t.denials.c.key == bindparam("grant")),
+    ),
+)
+_DENIALS = (
+    select(t.denials.c.id, t.denials.c.kind, t.denials.c.key, t.denials.c.issued_until, t.denials.c.expires_at)
+    .where(t.denials.c.id > bindparam("after"), t.denials.c.expires_at > bindparam("now"))
+    .order_by(t.denials.c.id)
+)
+# A table that was made anew begins to count anew: who waits for a number beyond its last one gets all of it.
+_LAST_DENIAL = text("SELECT last_value FROM denials_id_seq")
 _SESSION = select(t.sessions.c.sub, t.sessions.c.auth_time).where(
     t.sessions.c.hash == bindparam("key"), t.sessions.c.expires_at > bindparam("now")
 )
@@ -187,12 +205,18 @@ class Store:
         table = t.refresh_tokens
         self._connection.execute(update(table).where(table.c.family == family).values(revoked=True))
 
+    def revoke_stolen(self, family: str, sub: str, client_id: str) -> None:
+        """Revoke a family of which a token is in wrong hands, and the access tokens that came of it."""
+        self.revoke_family(family)
+        self.deny("grant", f"{sub} {client_id}", for_s=LONGEST_LIFE_S)
+
     def revoke_consent(self, sub: str, client_id: str) -> None:
         """Revoke all that a client holds of a person, the remembered consent too."""
         for table in (t.refresh_tokens, t.consents):
             whose = and_(table.c.sub == sub, table.c.client_id == client_id)
             change = delete(table) if table is t.consents else update(table).values(revoked=True)
             self._connection.execute(change.where(whose))
+        self.deny("grant", f"{sub} {client_id}", for_s=LONGEST_LIFE_S)
 
     def revoke_access_token(self, jti: str, expires_at: int) -> None:
         """Put an access token on the list of revoked ones until its end."""
@@ -200,9 +224,33 @@ class Store:
             insert(t.revoked_tokens).values(jti=jti, expires_at=expires_at).on_conflict_do_nothing()
         )
 
-    def is_revoked(self, jti: str) -> bool:
-        """Whether an access token was revoked."""
-        return self._connection.execute(_REVOKED, {"key": jti}).first() is not None
+    def is_denied(self, claims: Mapping[str, Any]) -> bool:
+        """Whether an access token was revoked, by itself or with all that its owner or its client held."""
+        sub, client_id = claims["sub"], claims["client_id"]
+        values = {"issued_at": claims["iat"], "jti": claims["jti"], "sub": sub, "client_id": client_id}
+        found = self._connection.execute(_DENIED, {**values, "grant": f"{sub} {client_id}"})
+        return found.first() is not None
+
+    def deny(self, kind: str, key: str, *, for_s: int) -> None:
+        """Refuse all tokens of one kind that were issued until now.
+
+        Args:
+            kind: ``grant`` (what a client holds of a person, ``key`` is both with a space between) or ``key`` (what a
+                signature key has signed, ``key`` is its name).
+            key: of what.
+            for_s: after how many seconds none of them can be alive anyway.
+        """
+        # As in the triggers: who read the database a moment ago may still sign.
+        self._connection.execute(
+            insert(t.denials).values(kind=kind, key=key, issued_until=self.now + 1, expires_at=self.now + for_s)
+        )
+
+    def denials(self, after: int) -> tuple[int, list[dict[str, Any]]]:
+        """What was denied after an entry, and the number of the last one."""
+        if after > int(self._connection.execute(_LAST_DENIAL).scalar_one()):
+            after = 0
+        found = [dict(row) for row in self._connection.execute(_DENIALS, {"after": after, "now": self.now}).mappings()]
+        return max((entry.pop("id") for entry in found), default=after), found
 
     def grants_of(self, sub: str) -> list[dict[str, Any]]:
         """Clients that hold a live refresh token of a person, the latest first."""
@@ -284,7 +332,7 @@ class Store:
         Returns:
             Rows deleted by table.
         """
-        tables = (t.codes, t.devices, t.refresh_tokens, t.revoked_tokens, t.sessions, t.throttle)
+        tables = (t.codes, t.devices, t.refresh_tokens, t.revoked_tokens, t.denials, t.sessions, t.throttle)
         return {
             table.name: self._connection.execute(delete(table).where(table.c.expires_at <= self.now)).rowcount
             for table in tables
