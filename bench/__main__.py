@@ -8,10 +8,16 @@ import sys
 
 from rich.console import Console
 
-from bench import analysis, imports, rules, up
+from bench import analysis, imports, rules, transfers, up
 from bench.harness import Benchmark, Effort, Row, report
 
-BENCHMARKS: tuple[Benchmark, ...] = (up.BENCHMARK, imports.BENCHMARK, rules.BENCHMARK, analysis.BENCHMARK)
+BENCHMARKS: tuple[Benchmark, ...] = (
+    up.BENCHMARK,
+    imports.BENCHMARK,
+    rules.BENCHMARK,
+    analysis.BENCHMARK,
+    transfers.BENCHMARK,
+)
 
 
 def main(words: list[str]) -> int:

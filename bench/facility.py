@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,26 +34,3 @@ def random_files(folder: Path, *, count: int, size_bytes: int) -> list[Path]:
 def endpoint(running: Box, rse: str) -> StorageEndpoint:
     """A storage element by name."""
     return next(found for found in running.endpoints.storage if found.rse == rse)
-
-
-def curl_parallel(running: Box, requests: Sequence[Sequence[str]], *, token: str, at_once: int) -> None:
-    """Many requests by one curl with kept-alive connections, the token in its configuration file."""
-    common = [
-        f'header = "Authorization: Bearer {token}"',
-        f'cacert = "{running.endpoints.ca_bundle}"',
-        "silent",
-        "no-progress-meter",
-        "show-error",
-        "fail",
-        'output = "/dev/null"',
-    ]
-    config = running.work / "curl.cfg"
-    config.touch(mode=0o600)
-    config.write_text("\nnext\n".join("\n".join([*common, *request]) for request in requests) + "\n")
-    try:
-        subprocess.run(
-            ["curl", "--parallel", "--parallel-immediate", "--parallel-max", str(at_once), "--config", str(config)],
-            check=True,
-        )
-    finally:
-        config.unlink()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from bench.facility import SCOPE, USER, curl_parallel, laptop, random_files
+from bench.curl import curl_parallel
+from bench.facility import SCOPE, USER, laptop, random_files
 from bench.harness import Benchmark, Effort, Row, timed
 from boathouse.lake.lake import OPERATOR
 from boathouse.lake.names import Did
@@ -45,7 +47,8 @@ def _bare_copies_s(running: Box, names: list[str]) -> float:
                 f'url = "{door}/lake/{SCOPE}/bare/{name}"',
             ]
         )
-    return timed(lambda: curl_parallel(running, requests, token=token, at_once=_COPIES_AT_ONCE))
+    ca, work = Path(running.endpoints.ca_bundle), running.work
+    return timed(lambda: curl_parallel(requests, token=token, ca=ca, work=work, at_once=_COPIES_AT_ONCE))
 
 
 def _service_token(running: Box, audience: str) -> str:

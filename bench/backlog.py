@@ -1,0 +1,168 @@
+"""What a long queue costs the transfer service: a million files wait for a storage element that is away."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bench.harness import Effort, Row, timed
+from bench.pair import FILES_PER_JOB, Made, Pair
+
+_FIELDS = "file_state,dest_surl,finish_time,start_time,staging_start,staging_finished,reason,source_surl,file_metadata"
+"""What Rucio asks for."""
+_FLAT = 0.8
+_TARGET_BYTES = 512e6
+
+
+@dataclass(frozen=True)
+class Size:
+    """Files in the short and in the long queue, and how much is measured at either."""
+
+    short: int
+    long: int
+    filling: int
+    """Files in each job that only fills the queue."""
+    jobs: int
+    queries: int
+    small: int
+    turns: int
+
+
+_SIZES = {
+    Effort.full: Size(short=1000, long=1_000_000, filling=5000, jobs=20, queries=200, small=1000, turns=3),
+    Effort.quick: Size(short=20, long=200, filling=100, jobs=1, queries=2, small=4, turns=1),
+}
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """What the service does at one length of its queue."""
+
+    submit: float
+    query: float
+    listing: float
+    metrics: float
+    small: float
+
+
+class _Queue:
+    """The queue, and jobs in it to ask for."""
+
+    def __init__(self, running: Pair, size: Size) -> None:
+        self._running = running
+        self._size = size
+        self._number = 0
+        self._small = running.make("small", count=size.small, size_bytes=10_000)
+        self.jobs: list[str] = []
+
+    def _next(self, count: int) -> list[Made]:
+        numbers = range(self._number, self._number + count)
+        self._number += count
+        return [Made(f"queued-{number:07d}", 1_000_000_000, "00000001") for number in numbers]
+
+    def fill(self, length: int) -> None:
+        """Submit files until so many wait."""
+        while self._number < length:
+            files = self._next(min(self._size.filling, length - self._number))
+            self.jobs.append(self._running.submit(files, self._running.away))
+
+    def rates(self) -> _Rates:
+        """Measure everything a few times, and take the medians."""
+        turns = [self._turn() for _ in range(self._size.turns)]
+        return _Rates(*map(statistics.median, zip(*turns, strict=True)))
+
+    def _turn(self) -> Sequence[float]:
+        size, running = self._size, self._running
+        parts = [self._next(FILES_PER_JOB) for _ in range(size.jobs)]
+        fresh: list[str] = []
+        submit_s = timed(lambda: fresh.extend(running.submit(part, running.away) for part in parts))
+        chosen = random.choices(fresh, k=size.queries)
+        small_s = timed(lambda: running.copy(self._small))
+        running.require_copied(self._small)
+        running.clear()
+        return (
+            size.jobs * FILES_PER_JOB / submit_s,
+            self._rate(lambda number: f"/jobs/{chosen[number]}?files={_FIELDS}"),
+            self._rate(lambda _: "/jobs?state_in=SUBMITTED,ACTIVE&limit=100"),
+            self._rate(lambda _: "/metrics"),
+            size.small / small_s,
+        )
+
+    def _rate(self, path: Callable[[int], str]) -> float:
+        """Answers a second, asked for one after the other."""
+        count = self._size.queries
+
+        def ask() -> None:
+            for number in range(count):
+                self._running.get(path(number))
+
+        return count / timed(ask)
+
+
+def measure(running: Pair, effort: Effort) -> list[Row]:
+    """The same questions with a short and with a long queue."""
+    size = _SIZES[effort]
+    queue = _Queue(running, size)
+    queue.fill(size.short)
+    before, resident = queue.rates(), running.resident_bytes()
+    queue.fill(size.long)
+    after = queue.rates()
+    grown = running.resident_bytes()
+    waits, short = f"{size.long:,} files waiting", f"with {size.short:,} waiting"
+    return [
+        _row(
+            "tpc.submit_1e6",
+            f"files submitted in jobs of {FILES_PER_JOB}, one after the other, {waits}",
+            "files/s",
+            (after.submit, {short: before.submit}),
+            after.submit / before.submit,
+        ),
+        _row(
+            "tpc.query_1e6",
+            f"status of a job with its {FILES_PER_JOB} files, as Rucio asks for it, {waits}",
+            "queries/s",
+            (
+                after.query,
+                {
+                    short: before.query,
+                    f"100 jobs listed, {short}": before.listing,
+                    "100 jobs listed": after.listing,
+                    f"metrics, {short}": before.metrics,
+                    "metrics": after.metrics,
+                },
+            ),
+            min(after.query / before.query, after.listing / before.listing, after.metrics / before.metrics),
+        ),
+        _row(
+            "tpc.small_1e6",
+            f"{size.small:,} files of 10 kB copied on another link, {waits}",
+            "files/s",
+            (after.small, {short: before.small}),
+            after.small / before.small,
+        ),
+        Row(
+            id="tpc.rss_1e6",
+            what=f"resident memory of the transfer service, {waits}, all of them submitted to this process",
+            unit="MB",
+            better="lower",
+            ours=grown / 1e6,
+            peers={short: resident / 1e6},
+            target=f"{_TARGET_BYTES / 1e6:.0f} MB, whatever the length of the queue",
+            met=grown <= _TARGET_BYTES,
+        ),
+    ]
+
+
+def _row(name: str, what: str, unit: str, rates: tuple[float, dict[str, float]], ratio: float) -> Row:
+    return Row(
+        id=name,
+        what=what,
+        unit=unit,
+        better="higher",
+        ours=rates[0],
+        peers=rates[1],
+        target=f"flat: {_FLAT} of the rate with a short queue (this run: {ratio:.2f})",
+        met=ratio >= _FLAT,
+    )

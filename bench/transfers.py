@@ -1,0 +1,146 @@
+"""Third-party copies by the transfer service, beside the same copies by other clients; and what a long queue costs."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bench import backlog, copies
+from bench.harness import Benchmark, Effort, Row, timed
+from bench.pair import Made, Pair, pair
+
+_AT_ONCE = 16
+"""As many as the service runs on one link."""
+_WIDTHS = (4, 8, 16, 32)
+"""How many bare COPY requests at once are tried; the best counts."""
+_LARGE_TARGET, _SMALL_TARGET, _TIMES_GFAL, _FILES_PER_S = 0.95, 0.8, 5.0, 100.0
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is copied, and how often."""
+
+    large: int
+    large_bytes: int
+    small: int
+    sample: int
+    """Files for the peers that would take too long with all."""
+    turns: int
+
+
+_SMALL_BYTES = 10_000
+_SIZES = {
+    Effort.full: Size(large=10, large_bytes=1_000_000_000, small=10_000, sample=100, turns=3),
+    Effort.quick: Size(large=2, large_bytes=1_000_000, small=20, sample=2, turns=1),
+}
+
+
+def _copied(running: Pair, files: Sequence[Made], copy: Callable[[Pair, Sequence[Made]], None]) -> float:
+    """Seconds that it takes to copy files; they are there afterwards, and removed."""
+    running.clear()
+    seconds = timed(lambda: copy(running, files))
+    running.require_copied(files)
+    running.clear()
+    return seconds
+
+
+def _ours(running: Pair, files: Sequence[Made]) -> None:
+    running.copy(files)
+
+
+def _cp(running: Pair, files: Sequence[Made]) -> None:
+    running.destination.folder.mkdir()
+    names = [str(running.source.folder / file.name) for file in files]
+    subprocess.run(["cp", *names, str(running.destination.folder)], check=True)
+
+
+def _bare(at_once: int) -> Callable[[Pair, Sequence[Made]], None]:
+    return lambda running, files: copies.bare(running, files, at_once=at_once)
+
+
+def _in_turns(
+    running: Pair, files: Sequence[Made], peer: Callable[[Pair, Sequence[Made]], None], turns: int
+) -> tuple[float, float, float]:
+    """Median seconds of ours and of a peer, and of the peer's by ours: neighbours in time are compared."""
+    ours, theirs = [], []
+    for _ in range(turns):
+        theirs.append(_copied(running, files, peer))
+        ours.append(_copied(running, files, _ours))
+    ratio = statistics.median(other / own for own, other in zip(ours, theirs, strict=True))
+    return statistics.median(ours), statistics.median(theirs), ratio
+
+
+def _large(running: Pair, size: Size) -> Row:
+    files = running.make("large", count=size.large, size_bytes=size.large_bytes)
+    at_once = min(size.large, _AT_ONCE)
+    ours_s, bare_s, ratio = _in_turns(running, files, _bare(at_once), size.turns)
+    checked_s = _copied(running, files, lambda pair, some: copies.checked(pair, some, at_once=at_once))
+    gfal_s = _copied(running, files, lambda pair, some: copies.gfal(pair, some, at_once=at_once))
+    cp_s = _copied(running, files, _cp)
+    shutil.rmtree(running.source.folder)
+    megabytes = size.large * size.large_bytes / 1e6
+    return Row(
+        id="tpc.large",
+        what=f"{size.large} third-party copies of {size.large_bytes / 1e6:.0f} MB, checksums compared at the end",
+        unit="MB/s",
+        better="higher",
+        ours=megabytes / ours_s,
+        peers={
+            f"bare COPY by curl, {at_once} at once, nothing checked": megabytes / bare_s,
+            "the same, then a HEAD for each checksum": megabytes / checked_s,
+            f"gfal-copy with checksums, {at_once} at once": megabytes / gfal_s,
+        },
+        limit=megabytes / cp_s,
+        target=f"{_LARGE_TARGET} of bare COPY (this run: {ratio:.2f}); the limit is cp",
+        met=ratio >= _LARGE_TARGET,
+    )
+
+
+def _small(running: Pair, size: Size) -> Row:
+    files = running.make("small", count=size.small, size_bytes=_SMALL_BYTES)
+    sample = files[: size.sample]
+    # The first copies open connections and fetch keys.
+    _copied(running, sample, _ours)
+    tried = {width: _copied(running, files[: 10 * size.sample], _bare(width)) for width in _WIDTHS}
+    at_once = min(tried, key=tried.__getitem__)
+    ours_s, bare_s, ratio = _in_turns(running, files, _bare(at_once), size.turns)
+    gfal_s = _copied(running, sample, lambda pair, some: copies.gfal(pair, some, at_once=1))
+    listed_s = _copied(running, sample, copies.gfal_list)
+    shutil.rmtree(running.source.folder)
+    ours, gfal = len(files) / ours_s, len(sample) / gfal_s
+    return Row(
+        id="tpc.small",
+        what=f"{len(files):,} files of {_SMALL_BYTES / 1e3:.0f} kB, from submission to the end of the last job",
+        unit="files/s",
+        better="higher",
+        ours=ours,
+        peers={
+            f"gfal-copy, a process a file ({len(sample)} files)": gfal,
+            f"one gfal-copy for a list ({len(sample)} files)": len(sample) / listed_s,
+        },
+        limit=len(files) / bare_s,
+        target=(
+            f"{_FILES_PER_S:g} files/s, {_TIMES_GFAL:g} times gfal-copy, and {_SMALL_TARGET} of {at_once} bare COPYs "
+            f"at once, which is the limit (this run: {ratio:.2f})"
+        ),
+        met=ours >= _FILES_PER_S and ours >= _TIMES_GFAL * gfal and ratio >= _SMALL_TARGET,
+    )
+
+
+def _run(effort: Effort) -> list[Row]:
+    size = _SIZES[effort]
+    with pair() as running:
+        rows = [_large(running, size), _small(running, size)]
+    # A service of its own: its memory is measured, and its database is filled.
+    with pair() as running:
+        return rows + backlog.measure(running, effort)
+
+
+BENCHMARK = Benchmark(
+    "transfers",
+    ("tpc.large", "tpc.small", "tpc.submit_1e6", "tpc.query_1e6", "tpc.small_1e6", "tpc.rss_1e6"),
+    _run,
+)
