@@ -68,7 +68,8 @@ def discover(connections: urllib3.PoolManager, issuer: str) -> dict[str, Any]:
     Raises:
         ServiceError: it cannot be fetched, or it speaks for another issuer.
     """
-    url = f"{issuer}/.well-known/openid-configuration"
+    # An issuer may end with a slash, and is not the same without it.
+    url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
     status, document, _ = request_json(connections, "GET", url)
     if status != 200 or document.get("issuer") != issuer:
         raise ServiceError(

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio.to_thread
+from authlib.common.urls import add_params_to_uri
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -23,7 +24,7 @@ from boathouse.apps.tokens.exchange import ExchangeGrant
 from boathouse.apps.tokens.grants import ClientGrant, CodeGrant, DeviceGrant, IdToken, Pkce, RefreshGrant
 from boathouse.apps.tokens.issuer import Issuer
 from boathouse.apps.tokens.metadata import metadata
-from boathouse.apps.tokens.pages import account, consent, device, signin
+from boathouse.apps.tokens.pages import account, consent, device, federated, signin
 from boathouse.apps.tokens.store import Store
 from boathouse.apps.tokens.web import Call, Guard, Handler, endpoint
 
@@ -47,7 +48,12 @@ def token(call: Call) -> Response:
 def authorize(call: Call) -> Response:
     """The authorization endpoint."""
     call.server.register_grant(CodeGrant, [IdToken(), Pkce(required=True)])
-    return consent.authorize(call)
+    response = consent.authorize(call)
+    location = response.headers.get("location", "/")
+    if not location.startswith("/"):
+        # RFC 9207: the client sees which issuer answers, errors included.
+        response.headers["location"] = add_params_to_uri(location, [("iss", call.issuer.settings.issuer)])
+    return response
 
 
 def _oauth_endpoint(kind: type) -> Handler:
@@ -116,6 +122,8 @@ def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] 
             route("/userinfo", userinfo, "GET", "POST"),
             route("/authorize", authorize, "GET", "POST"),
             route("/login", signin.login, "GET", "POST"),
+            route("/login/with/{provider}", federated.begin),
+            route("/login/with/{provider}/callback", federated.callback),
             route("/logout", signin.logout, "POST"),
             route("/device", device.device, "GET", "POST"),
             route("/account", account.account, "GET", "POST"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
@@ -11,6 +12,7 @@ from boathouse.apps.tokens.audit import AuditLog
 from boathouse.apps.tokens.keys import KeyRing
 from boathouse.apps.tokens.minting import Mint
 from boathouse.apps.tokens.passwords import Hasher
+from boathouse.apps.tokens.relying import RelyingParty
 from boathouse.apps.tokens.seed import apply_file
 from boathouse.apps.tokens.settings import Settings
 
@@ -25,6 +27,8 @@ class Issuer:
     hasher: Hasher
     mint: Mint
     audit: AuditLog
+    parties: Mapping[str, RelyingParty]
+    """This issuer at each provider that people may sign in with, by its name."""
 
     @classmethod
     def open(cls, settings: Settings) -> Issuer:
@@ -46,6 +50,10 @@ class Issuer:
             hasher=Hasher.load(settings.keys_dir / "secrets.key"),
             mint=Mint(settings.issuer, keys, settings.token_lifetime_s),
             audit=AuditLog(engine),
+            parties={
+                provider.name: RelyingParty(provider, settings.issuer + provider.callback)
+                for provider in settings.providers
+            },
         )
         issuer.reload()
         return issuer

@@ -31,6 +31,7 @@ def metadata(issuer: str) -> dict[str, Any]:
         "introspection_endpoint_auth_methods_supported": list(SECRET),
         "revocation_endpoint_auth_methods_supported": list(ANY_METHOD),
         "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": True,
         "scopes_supported": [
             "openid",
             "profile",

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    PrimaryKeyConstraint,
     Table,
     Text,
     false,
@@ -168,6 +169,18 @@ consents = Table(
     Column("client_id", Text, primary_key=True),
     _text("scope", None),
     Column("given_at", BigInteger, nullable=False),
+)
+
+identities = Table(
+    "identities",
+    metadata,
+    _text("iss", None),
+    _text("subject", None),
+    Column("sub", Text, ForeignKey("users.sub"), nullable=False, index=True),
+    Column("waiting", Boolean, nullable=False, server_default=false()),
+    Column("linked_at", BigInteger, nullable=False),
+    _text("owner", "admin"),
+    PrimaryKeyConstraint("iss", "subject"),
 )
 
 sessions = Table(

@@ -7,6 +7,7 @@ people with administrative rights made stays as it is. Applying a seed twice cha
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -67,8 +68,15 @@ class SeedGroup(_Entry):
     description: str = ""
 
 
+class SeedIdentity(_Entry):
+    """What a person is at another provider."""
+
+    iss: Printable
+    sub: Annotated[str, Field(min_length=1, max_length=255)]
+
+
 class SeedUser(_Entry):
-    """A person who signs in with a password."""
+    """A person who signs in with a password, or elsewhere."""
 
     login: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.\-]{0,63}$")]
     sub: Printable
@@ -77,6 +85,7 @@ class SeedUser(_Entry):
     email: str = ""
     groups: tuple[GroupName, ...] = ()
     admin: bool = False
+    identities: tuple[SeedIdentity, ...] = ()
 
 
 class SeedClient(_Entry):
@@ -162,6 +171,7 @@ def apply_file(path: Path, engine: Engine, hasher: Hasher) -> dict[str, int]:
             "groups": _groups(connection, seed.groups),
             "users": _users(connection, seed.users, hasher),
             "members": _members(connection, seed.users),
+            "identities": _identities(connection, seed.users),
             "clients": _clients(connection, seed.clients, hasher),
             "policies": _policies(connection, seed.policies),
         }
@@ -233,6 +243,25 @@ def _members(connection: Connection, users: Iterable[SeedUser]) -> int:
             )
         changed += 1
     return changed
+
+
+def _identities(connection: Connection, users: Iterable[SeedUser]) -> int:
+    table = t.identities
+    wanted = {(one.iss, one.sub): user.sub for user in users for one in user.identities}
+    columns = select(table.c.iss, table.c.subject, table.c.sub).where(table.c.owner == "seed")
+    there = {(iss, subject): sub for iss, subject, sub in connection.execute(columns)}
+    if there == wanted:
+        return 0
+    connection.execute(delete(table).where(table.c.owner == "seed"))
+    for (iss, subject), sub in wanted.items():
+        # Somebody may have come before the facility file named them: the file wins.
+        values = {"sub": sub, "owner": "seed", "waiting": False, "linked_at": int(time.time())}
+        connection.execute(
+            insert(table)
+            .values(iss=iss, subject=subject, **values)
+            .on_conflict_do_update(index_elements=["iss", "subject"], set_=values)
+        )
+    return len(wanted)
 
 
 def _clients(connection: Connection, clients: tuple[SeedClient, ...], hasher: Hasher) -> int:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from boathouse.apps.tokens.providers import Provider
 from boathouse.errors import InputError
 
 
@@ -74,6 +75,8 @@ class Settings(BaseModel):
     """First such lock; doubled at each further wrong password, up to 15 minutes."""
     threads: Annotated[int, Field(ge=1, le=64)] = 12
     """Requests that are worked on at once."""
+    providers: tuple[Provider, ...] = ()
+    """Where else people may sign in."""
 
 
 def load(path: Path) -> Settings:

@@ -88,6 +88,11 @@ class Store:
         row = self._connection.execute(statement, values).mappings().one_or_none()
         return dict(row) if row is not None else None
 
+    @property
+    def connection(self) -> Connection:
+        """The connection, for questions that have a module of their own."""
+        return self._connection
+
     def ping(self) -> None:
         """Ask the database for a sign of life."""
         self._connection.execute(_PING)

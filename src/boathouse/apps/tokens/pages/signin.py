@@ -9,6 +9,7 @@ from starlette.responses import RedirectResponse, Response
 
 from boathouse.apps.tokens import sessions
 from boathouse.apps.tokens.pages.render import foreign_form, message, render
+from boathouse.apps.tokens.providers import buttons
 from boathouse.apps.tokens.sessions import Refusal
 from boathouse.apps.tokens.web import Call
 
@@ -21,22 +22,27 @@ _FAULTS = {
 }
 
 
+def local_page(there: str) -> str:
+    """The page to go on to after a sign-in: one of ours, else the account page."""
+    return there if _NEXT.fullmatch(there) else "/account"
+
+
 def login(call: Call) -> Response:
     """The sign-in page."""
-    there = call.value("next")
-    there = there if _NEXT.fullmatch(there) else "/account"
+    there = local_page(call.value("next"))
+    ways = buttons(call.issuer.settings.providers, there)
     target = _redirect_target(call, there)
     if not call.is_post:
-        return render(call, "login", target=target, fault="", username="")
+        return render(call, "login", target=target, fault="", username="", ways=ways)
     if not sessions.form_is_ours(call):
         return foreign_form(call)
     username, password = call.value("username").strip().lower(), dict(call.form).get("password", "")
     if not (username.isprintable() and len(username) <= 64 and len(password) <= 1024):
-        return render(call, "login", 400, target=target, fault="That cannot be a login.", username="")
+        return render(call, "login", 400, target=target, fault="That cannot be a login.", username="", ways=ways)
     outcome = sessions.sign_in(call, username, password)
     if isinstance(outcome, Refusal):
         status, fault = _FAULTS[outcome]
-        return render(call, "login", status, target=target, fault=fault, username=username)
+        return render(call, "login", status, target=target, fault=fault, username=username, ways=ways)
     response = RedirectResponse(there, 303)
     sessions.begin(call, response, outcome)
     return response

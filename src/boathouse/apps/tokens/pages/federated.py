@@ -1,0 +1,143 @@
+"""Pages of "Sign in with …": to the provider, and back with a person, who is known, admitted, waits, or must go."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from starlette.responses import RedirectResponse, Response
+
+from boathouse.apps.tokens import sessions
+from boathouse.apps.tokens.identities import Identities, Linked
+from boathouse.apps.tokens.pages.render import message
+from boathouse.apps.tokens.pages.signin import local_page
+from boathouse.apps.tokens.providers import Provider, admission
+from boathouse.apps.tokens.relying import STALE, Flow, RefusedError, RelyingParty, new_flow
+from boathouse.apps.tokens.web import Call
+from boathouse.errors import ServiceError
+
+FLOW_COOKIE = "__Host-flow"
+_FLOW_S = 600
+
+
+def begin(call: Call) -> Response:
+    """Send the browser to the provider, with a flow that only this browser can complete."""
+    party = _party(call)
+    if party is None:
+        return message(call, "There is no such way to sign in.", 404)
+    flow = new_flow(party.provider.name, local_page(call.value("next")), call.store.now + _FLOW_S)
+    try:
+        url = party.authorization_url(flow)
+    except ServiceError as error:
+        return _unreachable(call, party, error)
+    response = RedirectResponse(url, 303)
+    _set_cookie(response, _seal(call, flow), _FLOW_S)
+    return response
+
+
+def callback(call: Call) -> Response:
+    """The browser comes back from the provider."""
+    party = _party(call)
+    if party is None:
+        return message(call, "There is no such way to sign in.", 404)
+    response = _complete(call, party)
+    # A flow works once: its state, nonce and verifier go with the cookie.
+    _set_cookie(response, "", 0)
+    return response
+
+
+def _complete(call: Call, party: RelyingParty) -> Response:
+    try:
+        flow = _open(call, party.provider)
+        claims = party.claims(flow, dict(call.query))
+    except RefusedError as error:
+        call.server.sample("provider.refused", provider=party.provider.name, reason=str(error.got))
+        return message(call, f"Signing in with {party.provider.title} failed. {error.what}", 403)
+    except ServiceError as error:
+        return _unreachable(call, party, error)
+    sub = _person(call, party.provider, claims)
+    if isinstance(sub, Response):
+        return sub
+    response = RedirectResponse(flow.there, 303)
+    sessions.begin(call, response, sub)
+    return response
+
+
+def _person(call: Call, provider: Provider, claims: Mapping[str, Any]) -> str | Response:
+    """The subject that the session is for, or the page that says why there is none."""
+    links = Identities(call.store.connection, call.store.now)
+    found = links.find(provider.issuer, claims["sub"])
+    decided = admission(provider.admit, claims)
+    facts = {"provider": provider.name, "subject": claims["sub"]}
+    if found is None:
+        if not decided.admitted and provider.newcomers == "refuse":
+            call.server.audit("provider.unknown", **facts)
+            return message(
+                call, f"{provider.title} knows you, but you have no account here. Ask the operators for one.", 403
+            )
+        sub, login = links.make(provider, claims, active=decided.admitted)
+        call.server.audit("account.made", **facts, sub=sub, login=login, state="open" if decided.admitted else "waits")
+        found = Linked(sub, decided.admitted, waiting=not decided.admitted)
+    elif not found.active and found.waiting and decided.admitted:
+        links.activate(found.sub)
+        call.server.audit("account.opened", **facts, sub=found.sub)
+        found = Linked(found.sub, active=True, waiting=True)
+    if not found.active:
+        return _closed(call, waiting=found.waiting, facts={**facts, "sub": found.sub})
+    if found.waiting:
+        links.let_in(provider.issuer, claims["sub"])
+    links.set_groups(found.sub, provider, decided.groups)
+    call.server.audit("login.succeeded", **facts, sub=found.sub)
+    return found.sub
+
+
+def _closed(call: Call, *, waiting: bool, facts: dict[str, Any]) -> Response:
+    if waiting:
+        call.server.audit("login.waits", **facts)
+        return message(call, "Your account waits for the operators' approval. Sign in again once they gave it.", 403)
+    call.server.audit("login.failed", **facts)
+    return message(call, "Your account is closed.", 403)
+
+
+def _party(call: Call) -> RelyingParty | None:
+    return call.issuer.parties.get(call.http.path_params["provider"])
+
+
+def _unreachable(call: Call, party: RelyingParty, error: ServiceError) -> Response:
+    call.server.sample("provider.unreachable", provider=party.provider.name, reason=str(error))
+    return message(
+        call, f"{party.provider.title} does not answer just now. Try again later, or sign in another way.", 503
+    )
+
+
+def _set_cookie(response: Response, value: str, max_age_s: int) -> None:
+    # Lax: the browser must send it with the redirect back, which begins at another site.
+    response.set_cookie(FLOW_COOKIE, value, max_age=max_age_s, path="/", secure=True, httponly=True, samesite="lax")
+
+
+def _seal(call: Call, flow: Flow) -> str:
+    text = base64.urlsafe_b64encode(json.dumps(asdict(flow)).encode()).decode()
+    return f"{text}.{_mark(call, text)}"
+
+
+def _mark(call: Call, text: str) -> str:
+    return call.issuer.hasher.hash(f"flow:{text}").hex()
+
+
+def _open(call: Call, provider: Provider) -> Flow:
+    """The flow that this browser began.
+
+    Raises:
+        RefusedError: it began none with this provider, or too long ago.
+    """
+    text, _, mark = call.http.cookies.get(FLOW_COOKIE, "").partition(".")
+    if not text or not hmac.compare_digest(mark.encode(), _mark(call, text).encode()):
+        raise RefusedError(STALE, got="no flow in this browser")
+    flow = Flow(**json.loads(base64.urlsafe_b64decode(text)))
+    if flow.provider != provider.name or call.store.now >= flow.expires_at:
+        raise RefusedError(STALE, got="a flow with another provider" if flow.provider != provider.name else "too late")
+    return flow
