@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from boathouse.errors import BoathouseError, HostError
-from install import CHECKOUT, host, launchers, xrootd
+from install import CHECKOUT, browser, host, launchers, xrootd
 from install.environments import FOR_TESTS, WHEEL_NAMES, Environments, digest_of_files, digest_of_text
 from install.record import Stamps, write_json
 
@@ -103,15 +103,21 @@ class Installation:
 
     def _wanted(self) -> dict[str, str]:
         """Digest by name of all parts; the record is made of all of them."""
-        parts = {**self._environments.wanted(), "xrootd": digest_of_files(sorted(CHECKOUT.glob("install/xrootd*")))}
+        trees = sorted(CHECKOUT.glob("install/debian_*.py"))
+        parts = {
+            **self._environments.wanted(),
+            "xrootd": digest_of_files([*trees, Path(xrootd.__file__)]),
+            **({"browser": digest_of_files([*trees, Path(browser.__file__)])} if self._tests else {}),
+        }
         # The record names nothing that only tests run.
-        recorded = {name: digest for name, digest in parts.items() if name not in FOR_TESTS}
+        recorded = {name: digest for name, digest in parts.items() if name not in {*FOR_TESTS, "browser"}}
         recorded["launchers"] = digest_of_files([Path(launchers.__file__)])
         return {**parts, "record": digest_of_text(json.dumps(recorded, sort_keys=True))}
 
     def outdated(self) -> list[str]:
         """Names of parts that are missing or not as this checkout wants them."""
         gone = self._environments.gone() | (set() if _xrootd_record(self._home) else {"xrootd"})
+        gone |= set() if (self._home / "browser" / "bin" / "chromium").exists() else {"browser"}
         return [name for name, digest in self._wanted().items() if name in gone or not self._stamps.holds(name, digest)]
 
     def install(self) -> None:
@@ -144,6 +150,10 @@ class Installation:
         else:
             self._environments.make_all()
             storage = _xrootd_record(self._home)
+        if "browser" in outdated:
+            self._progress.say("browser: for tests of pages")
+            browser.install(self._home / "browser", lambda text: self._progress.say(f"browser: {text}"))
+            self._stamps.put("browser", wanted["browser"])
         python = self._environments.python("main")
         postgres = _postgres_bin(python)
         self._progress.say("checking that each program runs as the services' user")

@@ -29,9 +29,6 @@ _PACKAGES = (
     ("scitokens-cpp", "/usr/bin/scitokens-verify", True),
     ("gfal2-util-scripts", "/usr/bin/gfal-copy", True),
     ("gfal2-plugin-http", "/usr/lib/x86_64-linux-gnu/gfal2-plugins/libgfal_plugin_http.so", True),
-    # A browser, and what tells it whom to trust.
-    ("chromium", "/usr/bin/chromium", True),
-    ("libnss3-tools", "/usr/bin/certutil", True),
     # They build M2Crypto, which FTS3's client needs.
     ("gcc", "/usr/bin/gcc", True),
     ("libc6-dev", "/usr/include/stdio.h", True),

@@ -23,11 +23,33 @@ if __package__ in {None, ""}:
     sys.path[:0] = [str(_checkout), str(_checkout / "src")]
 
 from boathouse.errors import BoathouseError, HostError
-from install import xrootd_tree
+from install import debian_tree
+from install.debian_tree import Program, Recipe
 
 OLDEST = (5, 9, 3)
 """Older ones open ``/atlasX`` to a scope of ``/atlas`` (5.5.3) or outlive a token's end by a minute (5.8.1)."""
 
+_TREE = Recipe(
+    what="XRootD",
+    packages=(
+        "xrootd-server",
+        "xrootd-server-plugins",
+        "xrootd-plugins",
+        "xrootd-client",
+        "xrootd-client-plugins",
+        "xrootd-scitokens-plugins",
+        "davix",
+    ),
+    programs=tuple(
+        Program(name, f"usr/bin/{name}")
+        for name in (
+            *("xrootd", "cmsd", "xrdfs", "xrdcp", "xrdadler32", "xrdcrc32c", "xrdpfc_print"),
+            *("davix-ls", "davix-get", "davix-put", "davix-rm", "davix-mkdir", "davix-mv", "davix-http"),
+        )
+    ),
+    oldest=OLDEST,
+    plugins="libXrd*.so",
+)
 _PROGRAMS = ("xrootd", "xrdfs", "xrdcp", "xrdadler32")
 _PLUGINS = (
     "libXrdAccSciTokens",
@@ -57,9 +79,9 @@ class Choice:
 
 def unfit(version: str) -> str | None:
     """Why a version may not be used, or None."""
-    if not xrootd_tree.version_of(version):
+    if not debian_tree.version_of(version):
         return "its version cannot be told"
-    if xrootd_tree.version_of(version) < OLDEST:
+    if debian_tree.version_of(version) < OLDEST:
         return (
             f"{version} is older than {'.'.join(map(str, OLDEST))}: "
             "it opens neighbouring paths to a token's scope or honours ended tokens"
@@ -97,7 +119,7 @@ def _lacking(binaries: Path) -> str | None:
     return None
 
 
-def choose(into: Path, say: xrootd_tree.Say) -> Choice:
+def choose(into: Path, say: debian_tree.Say) -> Choice:
     """The XRootD to use, fetched if need be.
 
     Raises:
@@ -106,13 +128,13 @@ def choose(into: Path, say: xrootd_tree.Say) -> Choice:
     choice, reason = own()
     if choice:
         return choice
-    tree = xrootd_tree.existing(into)
+    tree = debian_tree.existing(into)
     if tree is None:
         say(f"{reason}; taking a newer one from Debian")
-        tree = xrootd_tree.make(into, OLDEST, reason, say)
-    record = json.loads((tree / xrootd_tree.RECORD).read_text(encoding="utf-8"))
+        tree = debian_tree.make(into, _TREE, reason, say)
+    record = json.loads((tree / debian_tree.RECORD).read_text(encoding="utf-8"))
     said = subprocess.run([tree / "bin" / "xrootd", "-v"], capture_output=True, text=True, check=False)
-    version = ".".join(map(str, xrootd_tree.version_of((said.stdout + said.stderr).strip())))
+    version = ".".join(map(str, debian_tree.version_of((said.stdout + said.stderr).strip())))
     problem = unfit(version)
     if problem:
         raise HostError("the XRootD that was fetched does not run", got=problem, where=str(tree))
@@ -122,7 +144,7 @@ def choose(into: Path, say: xrootd_tree.Say) -> Choice:
         version,
         f"{record['why']}; Debian {record['suite']} has {record['version']}",
         record["suite"],
-        str(tree / xrootd_tree.RECORD),
+        str(tree / debian_tree.RECORD),
     )
 
 

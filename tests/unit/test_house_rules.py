@@ -21,6 +21,7 @@ FORBIDDEN_EVERYWHERE = {
     "what is left to do is an issue": r"\bTODO\b|\bFIXME\b|\bXXX\b",
 }
 FORBIDDEN_IN_TESTS = {
+    "the browser is $BOATHOUSE_HOME/browser/bin/chromium, which runs on every system": r"/usr/bin/(chromium|certutil)",
     "tests wait for a condition, never for a time": r"\bsleep\(",
     "what can be run is not mocked": r"unittest\.mock|MagicMock|\bmocker\b|import mock",
     "a missing program fails a test": r"importorskip|mark\.skip|\bskipif\b|\bxfail\b",

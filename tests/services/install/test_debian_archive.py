@@ -9,8 +9,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from install import xrootd_tree
-from install.xrootd_apt import Apt, SuiteError, package_file, source_line, unpack, use_suite
+from install import debian_tree
+from install.debian_apt import Apt, SuiteError, package_file, source_line, unpack, use_suite
 
 from boathouse.errors import HostError
 
@@ -52,7 +52,7 @@ def read(apt, archive, suite="good", key="known"):
 
 def test_a_signed_package_is_fetched_and_unpacked(apt, archive, tmp_path):
     read(apt, archive)
-    (package,) = xrootd_tree.closure(apt, ["tiny"])
+    (package,) = debian_tree.closure(apt, ["tiny"])
     assert (package.version, package.section, package.depends) == ("1:2.0-1", "libs", ("missing-library", "tiny-data"))
     apt.download([package], tmp_path)
     unpack(tmp_path / package_file(package), tmp_path / "tree")
@@ -83,7 +83,7 @@ def test_a_changed_index_is_refused(apt, archive):
 def test_a_changed_package_is_refused(apt, archive, tmp_path):
     root, _ = archive
     read(apt, archive)
-    packages = xrootd_tree.closure(apt, ["tiny"])
+    packages = debian_tree.closure(apt, ["tiny"])
     file = root / "pool/tiny_2.0-1_amd64.deb"
     file.write_bytes(file.read_bytes()[:-1] + b"X")
     with pytest.raises(HostError, match="cannot be fetched"):
@@ -102,4 +102,4 @@ def test_a_suite_read_before_does_not_stand_in(apt, archive):
 def test_a_suite_without_the_package(apt, archive):
     read(apt, archive)
     with pytest.raises(SuiteError, match="lacks packages"):
-        xrootd_tree.closure(apt, ["tiny", "large"])
+        debian_tree.closure(apt, ["tiny", "large"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from install.xrootd_apt import (
+from install.debian_apt import (
     Source,
     debian_mirrors,
     host_sources,
@@ -12,7 +12,7 @@ from install.xrootd_apt import (
     parse_one_line,
     parse_stanzas,
 )
-from install.xrootd_tree import version_of
+from install.debian_tree import version_of
 
 ONE_LINE = """\
 # deb http://commented.test/debian bookworm main
