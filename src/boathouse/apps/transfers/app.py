@@ -16,13 +16,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from boathouse.apps.transfers.archive import Archive
 from boathouse.apps.transfers.auth import Gate, ScopeError
+from boathouse.apps.transfers.configuration import Configuration
 from boathouse.apps.transfers.events import JOBS, Changes
 from boathouse.apps.transfers.metrics import Metrics
 from boathouse.apps.transfers.reach import Reach
-from boathouse.apps.transfers.routes import Api
+from boathouse.apps.transfers.rest import routes
+from boathouse.apps.transfers.rest.base import Services
 from boathouse.apps.transfers.seal import Seal
 from boathouse.apps.transfers.settings import Settings
+from boathouse.apps.transfers.steering import Steering
 from boathouse.apps.transfers.store import Store
 from boathouse.apps.transfers.worker import Worker
 from boathouse.errors import AuthError, BoathouseError, ConflictError, InputError, ServiceError
@@ -40,9 +44,13 @@ def create(settings: Settings, engine: Engine) -> ASGIApp:
         worker = Worker(settings, engine, metrics)
         store = Store(engine, Seal(settings.store_key), base_id)
         worker.hub.on(JOBS, changes.happened)
-        api = Api(
+        steering = Steering(engine, settings)
+        services = Services(
             gate=Gate(settings),
             store=store,
+            steering=steering,
+            configuration=Configuration(engine, steering),
+            archive=Archive(engine, store),
             worker=worker,
             changes=changes,
             metrics=metrics,
@@ -50,7 +58,7 @@ def create(settings: Settings, engine: Engine) -> ASGIApp:
             settings=settings,
             base_id=base_id,
         )
-        application.router.routes.extend(api.routes)
+        application.router.routes.extend(routes(services))
         worker.start()
         log.info("worker=%d listening on https://%s:%d", worker.number, settings.listen_address, settings.port)
         try:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, select
 
-from boathouse.apps.transfers.tables import activity_shares, banned, link_limits, shares, storage_limits
+from boathouse.apps.transfers.tables import activity_shares, banned, defaults, link_limits, shares, storage_limits
 
 ANY = "*"
 """Every storage element, or every VO."""
@@ -88,6 +88,15 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Defaults:
+    """What holds for jobs that do not say; ``None`` is the service's own."""
+
+    retry: int | None = None
+    max_time_queue: int | None = None
+    """Hours."""
+
+
+@dataclass(frozen=True)
 class Policy:
     """All decisions."""
 
@@ -98,10 +107,20 @@ class Policy:
     shares: tuple[Share, ...] = ()
     activities: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """Weights of activities by VO, where they are switched on."""
+    defaults: Mapping[str, Defaults] = field(default_factory=dict)
+    """By VO, or ``*``."""
 
     def ban(self, source_host: str, dest_host: str, vo: str) -> Ban | None:
         """The ban that keeps a VO's files of a link waiting, if there is one."""
         return next((ban for ban in self.bans if ban.holds(source_host, vo) or ban.holds(dest_host, vo)), None)
+
+    def default(self, vo: str) -> Defaults:
+        """Defaults of a VO's jobs: each its own, or that of ``*``."""
+        own, common = self.defaults.get(vo, Defaults()), self.defaults.get(ANY, Defaults())
+        return Defaults(
+            common.retry if own.retry is None else own.retry,
+            common.max_time_queue if own.max_time_queue is None else own.max_time_queue,
+        )
 
     def limit(self, host: str) -> StorageLimit:
         """The limits of an element: its own, or those of ``*``."""
@@ -156,6 +175,7 @@ def load(connection: Connection) -> Policy:
         ),
         shares=tuple(Share(*_ends(row), vo=row["vo"], share=row["share"]) for row in rows(shares)),
         activities={row["vo"]: row["share"] for row in rows(activity_shares) if row["active"]},
+        defaults={row["vo_name"]: Defaults(row["retry"], row["max_time_queue"]) for row in rows(defaults)},
     )
 
 

@@ -64,7 +64,9 @@ class Limits(_Model):
     renew_s: Seconds = 600.0
     """A token of a queued file that has less than this left is exchanged in advance."""
     keep_s: Seconds = 7 * 86400.0
-    """How long ended jobs can still be asked for."""
+    """How long ended jobs can still be asked for at ``/jobs``."""
+    archive_s: Seconds = 90 * 86400.0
+    """How long ended jobs can be asked for at ``/archive``, from their end."""
     clean_s: Seconds = 86400.0
     """How long the removal of a partial destination is tried."""
     files_per_job: Count = 10_000

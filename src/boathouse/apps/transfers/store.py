@@ -48,6 +48,7 @@ class Filter:
     """Which jobs ``GET /jobs`` lists. Without states, those that have not ended."""
 
     states: tuple[str, ...] = ()
+    owner: str | None = None
     vo: str | None = None
     source_se: str | None = None
     dest_se: str | None = None
@@ -156,6 +157,7 @@ class Store:
         elif not wanted.states:
             conditions.append(jobs.c.job_finished.is_(None))
         for column, value in (
+            (jobs.c.owner, wanted.owner),
             (jobs.c.vo_name, wanted.vo),
             (jobs.c.source_se, wanted.source_se),
             (jobs.c.dest_se, wanted.dest_se),

@@ -106,7 +106,7 @@ def parse(body: object, *, files_per_job: int, doors: Mapping[str, str]) -> Subm
         overwrite=bool(params.get("overwrite")),
         verify=params.get("verify_checksum") not in (None, False, "none", "n"),
         priority=priority(params.get("priority")),
-        attempts=_attempts(params.get("retry")),
+        attempts=attempts(params.get("retry")),
         queue_s=_duration(params.get("max_time_in_queue")),
         sid=_sid(params),
         metadata=_metadata(params.get("job_metadata"), "job_metadata"),
@@ -191,8 +191,12 @@ def priority(value: object) -> int:
     return min(max(int(value), _PRIORITIES.start), _PRIORITIES.stop - 1)
 
 
-def _attempts(value: object) -> int | None:
-    """FTS3's ``retry``: below 0 no retries, 0 the server's choice, above 0 that many."""
+def attempts(value: object) -> int | None:
+    """How often a file is tried, of FTS3's ``retry``: below 0 no retries, 0 the server's choice, above 0 that many.
+
+    Raises:
+        InputError: it is not a number.
+    """
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, Engine, RowMapping, text
 
+from boathouse.apps.transfers import archive
 from boathouse.apps.transfers.events import JOBS, notify
 from boathouse.apps.transfers.settings import Limits
 from boathouse.apps.transfers.store import purge_tokens
@@ -51,11 +52,6 @@ _COUNT = text("""
       job_state = CASE WHEN NOT c.ended THEN j.job_state WHEN j.finished > 0 THEN 'FINISHEDDIRTY'
         WHEN c.failed > 0 THEN 'FAILED' ELSE 'CANCELED' END
     FROM changed c WHERE j.job_id = c.job_id AND j.job_finished IS NULL RETURNING j.job_id""")
-_FORGET = text("""
-    DELETE FROM jobs WHERE job_id IN (
-      SELECT j.job_id FROM jobs j WHERE j.job_finished < now() - make_interval(secs => :keep)
-        AND NOT EXISTS (SELECT 1 FROM files f WHERE f.job_id = j.job_id AND f.busy)
-      ORDER BY j.job_finished LIMIT :batch FOR UPDATE SKIP LOCKED)""")
 _FORGET_WORKERS = text("""
     DELETE FROM workers w WHERE w.started < now() - make_interval(secs => :keep) AND w.worker <> :worker
       AND NOT EXISTS (SELECT 1 FROM files f WHERE f.worker = w.worker AND f.busy)""")
@@ -92,12 +88,13 @@ def _count(connection: Connection, rows: Sequence[RowMapping]) -> None:
 
 
 def forget(engine: Engine, limits: Limits, worker: int) -> int:
-    """Delete jobs that ended long ago, and what remains of dead workers.
+    """Move jobs that ended long ago into the archive, drop what lies there too long, and what remains of dead workers.
 
     Returns:
-        How many jobs were deleted.
+        How many jobs went into the archive.
     """
     with engine.begin() as connection:
         connection.execute(_FORGET_WORKERS, {"keep": limits.keep_s, "worker": worker})
         connection.execute(_FORGET_ENDPOINTS, {"patience": limits.patience_s})
-        return connection.execute(_FORGET, {"keep": limits.keep_s, "batch": _BATCH}).rowcount
+        archive.forget(connection, keep_s=limits.archive_s, batch=_BATCH)
+        return archive.put_away(connection, keep_s=limits.keep_s, batch=_BATCH)

@@ -10,6 +10,8 @@ from boathouse.apps.transfers.states import FileState
 from boathouse.apps.transfers.store import CANCELED_BY_USER
 
 Json = dict[str, Any]
+ON_HOLD = "ON_HOLD"
+"""FTS3's state of a file that waits for the end of a ban; stored as SUBMITTED."""
 
 
 def timestamp(moment: datetime | None) -> str | None:
@@ -35,7 +37,7 @@ def job(row: Mapping[str, Any]) -> Json:
         "priority": row["priority"],
         "job_metadata": row["job_metadata"] if row["job_metadata"] is not None else {},
         "max_time_in_queue": params.get("max_time_in_queue"),
-        "overwrite_flag": row["overwrite_flag"],
+        "overwrite_flag": "Y" if row["overwrite_flag"] else "N",
         "verify_checksum": params.get("verify_checksum"),
         "retry": params.get("retry"),
         "retry_delay": params.get("retry_delay"),
@@ -43,23 +45,29 @@ def job(row: Mapping[str, Any]) -> Json:
         "bring_online": params.get("bring_online"),
         "archive_timeout": params.get("archive_timeout"),
         "dst_file_report": params.get("dst_file_report"),
-        "space_token": params.get("destination_spacetoken"),
-        "source_space_token": params.get("source_spacetoken"),
+        "destination_spacetoken": params.get("destination_spacetoken"),
+        "source_spacetoken": params.get("source_spacetoken"),
         "cancel_job": row["reason"] == CANCELED_BY_USER,
         "submit_host": None,
         "internal_job_params": None,
         "target_qos": None,
+        "os_project_id": None,
     }
 
 
-def file(row: Mapping[str, Any]) -> Json:
-    """A file, for one source."""
+def file(row: Mapping[str, Any], *, held: bool = False) -> Json:
+    """A file, for one source.
+
+    Args:
+        row: of ``files``, and ``vo_name``.
+        held: whether a ban keeps the file waiting: FTS3 has a state for that.
+    """
     return {
         "file_id": row["file_id"],
         "file_index": row["file_index"],
         "job_id": row["job_id"],
         "vo_name": row["vo_name"],
-        "file_state": row["file_state"],
+        "file_state": ON_HOLD if held and row["file_state"] == FileState.SUBMITTED else row["file_state"],
         "source_surl": row["source_surl"],
         "dest_surl": row["dest_surl"],
         "source_se": _element(row["source_surl"]),
@@ -93,7 +101,53 @@ def file(row: Mapping[str, Any]) -> Json:
         "internal_file_params": None,
         "hashed_id": None,
         "dest_surl_uuid": None,
+        "staging_metadata": None,
+        "archive_metadata": None,
+        "scitag": None,
+        "src_token_id": None,
+        "dst_token_id": None,
+        "file_state_initial": None,
     }
+
+
+def retry(row: Mapping[str, Any]) -> Json:
+    """An attempt that failed and was followed by another, as in FTS3's log of retries."""
+    return {
+        "file_id": row["file_id"],
+        "attempt": row["attempt"],
+        "datetime": timestamp(row["ended"]),
+        "reason": row["reason"],
+        "transfer_host": None,
+        "log_file": None,
+    }
+
+
+def optimizer(row: Mapping[str, Any]) -> Json:
+    """How many copies a link may run."""
+    return {
+        "source_se": _https(row["source_host"]),
+        "dest_se": _https(row["dest_host"]),
+        "active": row["active"],
+        "ema": row["ema"],
+        "datetime": timestamp(row["updated"]),
+        "nostreams": 1,
+    }
+
+
+def evolution(row: Mapping[str, Any]) -> Json:
+    """A decision of the optimizer."""
+    same = ("active", "throughput", "success", "rationale", "diff", "actual_active", "queue_size", "ema")
+    return {
+        "source_se": _https(row["source_host"]),
+        "dest_se": _https(row["dest_host"]),
+        "datetime": timestamp(row["at"]),
+        **{name: row[name] for name in (*same, "filesize_avg", "filesize_stddev")},
+    }
+
+
+def _https(host: str) -> str:
+    """An element as FTS3 names one: which scheme its clients use is not known of a link."""
+    return f"https://{host}"
 
 
 def _element(surl: str) -> str:

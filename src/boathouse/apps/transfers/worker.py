@@ -237,7 +237,7 @@ class Worker:
                 if ended := await self._thread(upkeep.end_waiting, self._engine, self._limits):
                     log.info("%d files ended that waited too long", ended)
                 if gone := await self._thread(upkeep.forget, self._engine, self._limits, self.number):
-                    log.info("%d old jobs forgotten", gone)
+                    log.info("%d old jobs put into the archive", gone)
                 soon = datetime.now(UTC) + timedelta(seconds=self._limits.renew_s)
                 await self._renewal.ahead(await self._thread(self._queue.ending, soon))
             except SQLAlchemyError as error:
