@@ -15,7 +15,10 @@ from boathouse.checksums import Adler32
 from boathouse.plan.model import File
 from boathouse.plan.service import Programs
 from boathouse.services.xrootd import copy_key, copy_unit_name, unit_name
+from boathouse.testing.issuer import KeyIssuer
+from boathouse.testing.pki import Authority
 from boathouse.testing.postgres import Databases
+from boathouse.testing.proxy import Loop, Proxy
 from boathouse.testing.scratch import free_port
 from boathouse.testing.units import Units
 from boathouse.testing.wait import wait_for
@@ -24,13 +27,15 @@ from .equipment import DESTINATION, SOURCE, TRANSFERS, Issuer, Reply
 
 NOBODY = "127.0.1.19:1"
 """A destination that the services know, and where nobody listens."""
+PROXIES = "127.0.1.14"
+"""Where proxies listen."""
 LIFETIME_S = 10
 """Life of the real issuer's tokens, in seconds."""
 
 FACILITY = {
     "name": "transfers",
     "vo": "escape",
-    "sites": {"NORTH": {"storage": {"SOURCE": {"qos": "FAST"}, "DESTINATION": {"qos": "SAFE"}}}},
+    "sites": {"NORTH": {"storage": {name: {"qos": "SAFE"} for name in ("SOURCE", "DESTINATION", "FULL")}}},
     "services": {"token_lifetime": f"{LIFETIME_S} s", "copy_from": ["127.0.0.0/8"]},
 }
 
@@ -187,12 +192,16 @@ class Box(Units):
     def __init__(self, programs: Programs, directory: Path) -> None:
         super().__init__(FACILITY, programs, directory)
         self.issuer = Issuer(free_port(), self.authority.certificate("issuer", "127.0.0.1", dns=("localhost",)))
+        self.withdrawn_issuer = KeyIssuer(self.issuer.url)
         self.real_issuer = RealIssuer(self)
         self.source, self.destination = Storage(self, "SOURCE"), Storage(self, "DESTINATION")
+        self.full = Storage(self, "FULL")
+        self.proxies = Loop()
         self._databases: dict[str, str] = {}
 
     def up(self) -> None:
         """Start what all tests share."""
+        self.beside(self.proxies)
         self.beside(self.issuer)
         self.start("postgres")
         self.start("tokens")
@@ -200,17 +209,27 @@ class Box(Units):
             self._believe(storage.unit)
             storage.start()
 
+    def _add(self, name: str, file_name: str, lines: str) -> None:
+        """Write more into one of a unit's files."""
+        unit = self.units[name]
+        files = (File(each.path, each.text + lines) if each.path.name == file_name else each for each in unit.files)
+        self.units[name] = replace(unit, files=tuple(files))
+
+    def start_full(self) -> None:
+        """Start an element that wants more free space than any disk has: the server says itself that it is full."""
+        self._believe(self.full.unit)
+        self._add(self.full.unit, "xrootd.cfg", f"oss.alloc 1000000t\noss.space public {self.full.root}\n")
+        self.full.start()
+
+    def proxy(self, storage: Storage, authority: Authority | None = None) -> Proxy:
+        """A proxy before a storage element, which does not listen yet; a stranger's certificate makes TLS fail."""
+        tls = (authority or self.authority).certificate("proxy", PROXIES)
+        upstream, ca = (storage.address, storage.port), self.context.layout.ca_bundle
+        return Proxy(self.proxies, PROXIES, free_port(PROXIES), tls=tls, upstream=upstream, ca=ca)
+
     def _believe(self, name: str) -> None:
         """Make a storage element take the tokens of both issuers."""
-        unit = self.units[name]
-        section = f"\n[Issuer test]\nissuer = {self.issuer.url}\nbase_path = /\n"
-        self.units[name] = replace(
-            unit,
-            files=tuple(
-                File(file.path, file.text + section) if file.path.name == "scitokens.cfg" else file
-                for file in unit.files
-            ),
-        )
+        self._add(name, "scitokens.cfg", f"\n[Issuer test]\nissuer = {self.issuer.url}\nbase_path = /\n")
         self.trust(name, self.issuer.url, self.issuer.jwks)
         self.trust(name, self.real_issuer.url, self.real_issuer.jwks())
 
