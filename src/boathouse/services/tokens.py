@@ -15,6 +15,9 @@ from boathouse.services.postgres import database_url
 CONFIDENTIAL_CLIENTS = ("rucio", "rucio-admin", "transfers", "cache", "operator")
 """Clients with a secret, which is in ``secrets/client-<name>``."""
 
+PEOPLE = "boathouse"
+"""The public client of people's command line."""
+
 _IDENTITY = ("openid", "profile", "email", "offline_access", "wlcg", "wlcg.groups")
 _ANYWHERE = ("storage.read:/", "storage.create:/", "storage.modify:/")
 _JOBS = ("compute.read", "compute.create", "compute.modify", "compute.cancel")
@@ -84,6 +87,8 @@ def _settings(context: Context) -> dict[str, Any]:
         "database_url": database_url(context, "tokens"),
         "keys_dir": str(_keys(context)),
         "seed": str(_seed_path(context)),
+        # Programs that register themselves, as oidc-agent does, get no more than people's own client.
+        "registration_bound": PEOPLE,
         "token_lifetime_s": int(context.facility.services.token_lifetime),
     }
 
@@ -120,7 +125,7 @@ def seed_of(context: Context) -> dict[str, Any]:
 def _clients(context: Context) -> list[dict[str, Any]]:
     return [
         {
-            "client_id": "boathouse",
+            "client_id": PEOPLE,
             "name": "Boathouse on your computer",
             "grants": ["device_code", "refresh_token"],
             "scopes": [*_IDENTITY, "fts", *_ANYWHERE, "storage.stage:/", *_JOBS],

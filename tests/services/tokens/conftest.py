@@ -360,6 +360,8 @@ def start_issuer(tokens_units: Units) -> Iterator[Start]:
             "keys_dir": str(issuer.keys),
             "seed": str(issuer.seed),
             "device_interval_s": 0,
+            "registration_bound": "boathouse",
+            "registrations_per_hour": 10_000,
         }
         tokens_units.variant("tokens", name, (File(issuer.seed, json.dumps(seed())),), **{**usual, **settings})
         issuer.start()

@@ -18,7 +18,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from boathouse.apps.tokens import endpoints, feed
+from boathouse.apps.tokens import endpoints, feed, registration
 from boathouse.apps.tokens.database import transaction
 from boathouse.apps.tokens.exchange import ExchangeGrant
 from boathouse.apps.tokens.grants import ClientGrant, CodeGrant, DeviceGrant, IdToken, Pkce, RefreshGrant
@@ -29,7 +29,6 @@ from boathouse.apps.tokens.store import Store
 from boathouse.apps.tokens.web import Call, Guard, Handler, endpoint
 
 _LOG = logging.getLogger(__name__)
-_SWEEP_S = 60.0
 _PUBLIC = {"Cache-Control": "public, max-age=21600"}  # WLCG profile 4.3.1: keys are read anew every 6 h
 
 
@@ -103,7 +102,10 @@ def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] 
     def route(path: str, handler: Handler, *methods: str) -> Route:
         return Route(path, endpoint(issuer, handler), methods=list(methods or ("GET",)))
 
-    discovery = _constant(metadata(issuer.settings.issuer))
+    settings = issuer.settings
+    discovery = _constant(
+        metadata(settings.issuer, registration=registration.PATH if settings.registration_bound else None)
+    )
     return Starlette(
         lifespan=lifespan,
         middleware=[Middleware(Guard)],
@@ -119,6 +121,8 @@ def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] 
             route("/revoke", _oauth_endpoint(endpoints.Revocation), "POST"),
             route("/introspect", _oauth_endpoint(endpoints.Introspection), "POST"),
             Route("/denials", _denials(issuer)),
+            route(registration.PATH, registration.register, "POST"),
+            route(f"{registration.PATH}/{{client_id}}", registration.manage, "GET", "PUT", "DELETE"),
             route("/userinfo", userinfo, "GET", "POST"),
             route("/authorize", authorize, "GET", "POST"),
             route("/login", signin.login, "GET", "POST"),
@@ -172,7 +176,7 @@ def _style() -> Callable[[HttpRequest], Response]:
 async def _keep_house(issuer: Issuer) -> None:
     """Delete what has expired, and keep the published keys up to date."""
     while True:
-        await asyncio.sleep(_SWEEP_S)
+        await asyncio.sleep(issuer.settings.sweep_s)
         await run_in_threadpool(_sweep, issuer)
 
 

@@ -19,7 +19,8 @@ from boathouse.wlcg.scopes import Scope, covers, format_scopes, narrow, parse
 from boathouse.wlcg.urns import DEVICE_GRANT
 
 SECRET = ("client_secret_basic", "client_secret_post")
-ANY_METHOD = (*SECRET, "none")
+PUBLIC = "none"
+ANY_METHOD = (*SECRET, PUBLIC)
 """Ways in which a client proves itself where public clients are welcome."""
 
 

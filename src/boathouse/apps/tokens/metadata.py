@@ -9,8 +9,13 @@ from boathouse.apps.tokens.records import GRANTS
 from boathouse.wlcg.scopes import COMPUTE, STORAGE
 
 
-def metadata(issuer: str) -> dict[str, Any]:
-    """The metadata document."""
+def metadata(issuer: str, *, registration: str | None) -> dict[str, Any]:
+    """The metadata document.
+
+    Args:
+        issuer: the issuer's URL.
+        registration: path at which programs register themselves; None if they may not.
+    """
     return {
         "issuer": issuer,
         "authorization_endpoint": f"{issuer}/authorize",
@@ -22,6 +27,7 @@ def metadata(issuer: str) -> dict[str, Any]:
         # Ours: see boathouse.apps.tokens.feed.
         "boathouse_denials_endpoint": f"{issuer}/denials",
         "device_authorization_endpoint": f"{issuer}/devicecode",
+        **({"registration_endpoint": f"{issuer}{registration}"} if registration else {}),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "grant_types_supported": list(GRANTS),

@@ -282,6 +282,8 @@ class Server(AuthorizationServer):  # type: ignore[misc]
         }
         if login and user and "offline_access" in login.consented.split() and client.check_grant_type(REFRESH):
             reply["refresh_token"] = self._refresh_token(client, user, login, audience, act)
+        if client.registered:
+            self.store.use_registration(client.client_id, self.store.now + self.issuer.settings.registration_idle_s)
         request.issued = Issued(token, tuple(scopes), login.auth_time if login else None, login.nonce if login else "")
         self._audit_issue(request, grant, token, user, act)
         return reply

@@ -9,6 +9,7 @@ from typing import Any
 from authlib.oauth2.rfc6749 import AuthorizationCodeMixin, ClientMixin, TokenMixin
 from authlib.oauth2.rfc8628 import DeviceCredentialMixin
 
+from boathouse.apps.tokens import redirects
 from boathouse.apps.tokens.passwords import Hasher
 from boathouse.errors import InputError
 from boathouse.wlcg.scopes import STORAGE, Scope, format_scopes, narrow, parse
@@ -57,12 +58,26 @@ class Client(ClientMixin):  # type: ignore[misc]
     audiences: frozenset[str] | None
     """The audiences that it may ask for; None for any."""
     trusted: bool
+    hands_over: bool
+    """Whether whoever began a login gets its token, wherever that is; then people are always asked, and told so."""
+    bounded_by: str
+    """The client whose scopes and audiences bound this one, if it registered itself; empty otherwise."""
     hasher: Hasher = field(compare=False, repr=False)
 
     @property
     def public(self) -> bool:
         """Whether it cannot keep a secret."""
         return self.secret_hash is None
+
+    @property
+    def registered(self) -> bool:
+        """Whether it registered itself, so that nobody vouches for its name."""
+        return bool(self.bounded_by)
+
+    @property
+    def asks_always(self) -> bool:
+        """Whether a consent of before is not enough: another program may use the name (RFC 8252, 8.6)."""
+        return self.registered or self.hands_over
 
     def narrow(self, scope: str | None) -> tuple[Scope, ...]:
         """What the client's own list leaves of a request; its harmless scopes if nothing is named.
@@ -83,8 +98,8 @@ class Client(ClientMixin):  # type: ignore[misc]
         return self.redirect_uris[0] if len(self.redirect_uris) == 1 else None
 
     def check_redirect_uri(self, redirect_uri: str) -> bool:
-        """Whether the URI is one of the registered ones, character by character."""
-        return redirect_uri in self.redirect_uris
+        """Whether the URI is one of the registered ones; see :func:`redirects.same`."""
+        return any(redirects.same(registered, redirect_uri) for registered in self.redirect_uris)
 
     def get_allowed_scope(self, scope: str | None) -> str | None:
         """What the client may ask for, as text; None if it is malformed or nothing is left."""
@@ -109,6 +124,17 @@ class Client(ClientMixin):  # type: ignore[misc]
     def check_grant_type(self, grant_type: str) -> bool:
         """Whether the client may use a grant."""
         return grant_type in self.grants
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What is kept of a client that registered itself, beside the client."""
+
+    client_id: str
+    token_hash: bytes
+    metadata: Mapping[str, Any]
+    registered_at: int
+    used_at: int | None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Tables of the issuer. Times are whole seconds since the epoch; secrets and tokens are kept as hashes only.
 
-``owner`` tells who looks after a row: ``seed`` rows follow the seed file, ``admin`` rows are left alone by it.
+``owner`` tells who looks after a row: ``seed`` rows follow the seed file, ``admin`` rows are left alone by it,
+``registered`` clients look after themselves.
 """
 
 from __future__ import annotations
@@ -73,8 +74,22 @@ clients = Table(
     Column("exchange_from", ARRAY(Text), nullable=False),
     Column("audiences", ARRAY(Text)),
     Column("trusted", Boolean, nullable=False, server_default=false()),
+    _text("bounded_by"),
+    Column("hands_over", Boolean, nullable=False, server_default=false()),
     Column("active", Boolean, nullable=False),
     _text("owner", "admin"),
+)
+
+registrations = Table(
+    "registrations",
+    metadata,
+    Column("client_id", Text, primary_key=True),
+    Column("token_hash", LargeBinary, nullable=False),
+    Column("metadata", JSONB, nullable=False),
+    _text("address"),
+    Column("registered_at", BigInteger, nullable=False, index=True),
+    Column("used_at", BigInteger),
+    Column("expires_at", BigInteger, nullable=False, index=True),
 )
 
 policies = Table(

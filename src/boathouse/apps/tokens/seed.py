@@ -103,6 +103,8 @@ class SeedClient(_Entry):
     """The audiences that it may ask for; any if absent."""
     trusted: bool = False
     """Whether people are spared the question for consent."""
+    hands_over: bool = False
+    """Whether whoever began a login gets its token; people are then asked at each login, and told so."""
 
 
 class SeedPolicy(_Entry):
@@ -276,6 +278,7 @@ def _clients(connection: Connection, clients: tuple[SeedClient, ...], hasher: Ha
             "exchange_from": list(client.exchange_from),
             "audiences": None if client.audiences is None else list(client.audiences),
             "trusted": client.trusted,
+            "hands_over": client.hands_over,
             "active": True,
             "owner": "seed",
         }

@@ -65,6 +65,16 @@ class Settings(BaseModel):
     """Live device codes of all clients; more are refused until some expire."""
     device_codes_per_client: Annotated[int, Field(ge=1)] = 5_000
     """Live device codes of one client."""
+    registration_bound: str = ""
+    """Client whose scopes and audiences bound those of clients that register themselves; empty: nobody may."""
+    registration_unused_s: Seconds = 86400
+    """After what time a registration is forgotten that got no token."""
+    registration_idle_s: Seconds = 400 * 86400
+    """After what time a registration is forgotten that got no more tokens."""
+    registrations_unused_at_most: Annotated[int, Field(ge=1)] = 1_000
+    """Registrations that got no token yet; more are refused until some expire."""
+    registrations_per_hour: Annotated[int, Field(ge=1)] = 60
+    """Registrations of one address in an hour; all people of a machine share its loopback addresses."""
     session_lifetime_s: Seconds = 8 * 3600
     """How long a browser stays signed in."""
     key_activation_s: Annotated[int, Field(ge=0)] = 2 * 86400
@@ -73,6 +83,8 @@ class Settings(BaseModel):
     """Wrong passwords in a row after which a login is locked for the address that they came from."""
     login_lock_s: Seconds = 30
     """First such lock; doubled at each further wrong password, up to 15 minutes."""
+    sweep_s: Seconds = 60
+    """How often what has expired is deleted."""
     threads: Annotated[int, Field(ge=1, le=64)] = 12
     """Requests that are worked on at once."""
     providers: tuple[Provider, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, case, delete, func, or_, select, text, update
@@ -12,8 +13,8 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 from boathouse.apps.tokens import schema as t
 from boathouse.apps.tokens.passwords import Hasher
 from boathouse.apps.tokens.policies import Effect, Policy
-from boathouse.apps.tokens.records import Client, Code, Device, RefreshToken, User
-from boathouse.wlcg.scopes import parse
+from boathouse.apps.tokens.records import Client, Code, Device, RefreshToken, Registration, User
+from boathouse.wlcg.scopes import narrow, parse
 
 LONGEST_LIFE_S = 6 * 3600
 """No access token lives longer (WLCG profile 4.3.1)."""
@@ -67,6 +68,14 @@ _LAST_DENIAL = text("SELECT last_value FROM denials_id_seq")
 _SESSION = select(t.sessions.c.sub, t.sessions.c.auth_time).where(
     t.sessions.c.hash == bindparam("key"), t.sessions.c.expires_at > bindparam("now")
 )
+_REGISTRATION = (
+    select(
+        *(t.registrations.c[name] for name in ("client_id", "token_hash", "metadata", "registered_at", "used_at")),
+    )
+    .select_from(t.registrations.join(t.clients, t.registrations.c.client_id == t.clients.c.client_id))
+    .where(t.registrations.c.client_id == bindparam("key"), t.clients.c.active)
+    .with_for_update(of=t.registrations)
+)
 _PING = select(1)
 
 
@@ -100,24 +109,82 @@ class Store:
     # Who is known
 
     def client(self, client_id: str) -> Client | None:
-        """An active client by name."""
+        """An active client by name; of one that registered itself, what its bound leaves of it now."""
         row = self._one(_CLIENT, key=client_id)
-        return (
-            Client(
-                client_id=row["client_id"],
-                name=row["name"] or row["client_id"],
-                secret_hash=row["secret_hash"],
-                grants=tuple(row["grants"]),
-                scopes=parse(row["scope"]),
-                redirect_uris=tuple(row["redirect_uris"]),
-                exchange_from=tuple(row["exchange_from"]),
-                audiences=None if row["audiences"] is None else frozenset(row["audiences"]),
-                trusted=row["trusted"],
-                hasher=self._hasher,
-            )
-            if row
-            else None
+        if row is None:
+            return None
+        client = Client(
+            client_id=row["client_id"],
+            name=row["name"] or row["client_id"],
+            secret_hash=row["secret_hash"],
+            grants=tuple(row["grants"]),
+            scopes=parse(row["scope"]),
+            redirect_uris=tuple(row["redirect_uris"]),
+            exchange_from=tuple(row["exchange_from"]),
+            audiences=None if row["audiences"] is None else frozenset(row["audiences"]),
+            trusted=row["trusted"],
+            hands_over=row["hands_over"],
+            bounded_by=row["bounded_by"],
+            hasher=self._hasher,
         )
+        if not client.registered:
+            return client
+        bound = self.client(client.bounded_by)
+        if bound is None:
+            return None
+        return replace(client, scopes=narrow(bound.scopes, client.scopes), audiences=bound.audiences)
+
+    # Clients that registered themselves
+
+    def register_client(self, row: Mapping[str, Any], **values: Any) -> None:
+        """Keep a client that registered itself: its row, and the values of its registration."""
+        owned = {**row, "exchange_from": [], "active": True, "owner": "registered"}
+        self._connection.execute(insert(t.clients), owned)
+        registration = {"client_id": row["client_id"], "registered_at": self.now, **values}
+        self._connection.execute(insert(t.registrations), registration)
+
+    def registration(self, client_id: str) -> Registration | None:
+        """The registration of an active client, locked until the end of the transaction."""
+        row = self._one(_REGISTRATION, key=client_id)
+        return Registration(**row) if row else None
+
+    def update_registration(self, row: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        """Replace what a client says of itself."""
+        key = row["client_id"]
+        self._connection.execute(update(t.clients).where(t.clients.c.client_id == key).values(**row))
+        changed = update(t.registrations).where(t.registrations.c.client_id == key).values(metadata=metadata)
+        self._connection.execute(changed)
+
+    def unregister_client(self, client_id: str, gone_at: int) -> None:
+        """Switch a client off for good; it counts for the limits until it is gone."""
+        self._connection.execute(update(t.clients).where(t.clients.c.client_id == client_id).values(active=False))
+        table = t.registrations
+        self._connection.execute(update(table).where(table.c.client_id == client_id).values(expires_at=gone_at))
+        self._connection.execute(
+            update(t.refresh_tokens).where(t.refresh_tokens.c.client_id == client_id).values(revoked=True)
+        )
+
+    def use_registration(self, client_id: str, expires_at: int) -> None:
+        """Note that a registration is used; at most once a day, for it is told at each token."""
+        table = t.registrations
+        stale = or_(table.c.used_at.is_(None), table.c.used_at < self.now - 86400)
+        self._connection.execute(
+            update(table).where(table.c.client_id == client_id, stale).values(used_at=self.now, expires_at=expires_at)
+        )
+
+    def count_registrations(self, address: str) -> tuple[int, int]:
+        """Live registrations that got no token yet, and all of one address in the last hour."""
+        table = t.registrations
+        unused = func.count().filter(table.c.used_at.is_(None), table.c.expires_at > self.now)
+        recent = func.count().filter(table.c.address == address, table.c.registered_at > self.now - 3600)
+        row = self._connection.execute(select(unused, recent).select_from(table)).one()
+        return int(row[0]), int(row[1])
+
+    def is_vouched_name(self, name: str) -> bool:
+        """Whether a client that did not register itself has this name, whatever the letters' case."""
+        table = t.clients
+        either = or_(func.lower(table.c.name) == name.lower(), func.lower(table.c.client_id) == name.lower())
+        return self._connection.execute(select(table).where(table.c.bounded_by == "", either)).first() is not None
 
     def user(self, sub: str) -> User | None:
         """An active person by subject, with the memberships that have not ended."""
@@ -337,7 +404,11 @@ class Store:
         Returns:
             Rows deleted by table.
         """
-        tables = (t.codes, t.devices, t.refresh_tokens, t.revoked_tokens, t.denials, t.sessions, t.throttle)
+        gone = select(t.registrations.c.client_id).where(t.registrations.c.expires_at <= self.now)
+        self._connection.execute(delete(t.clients).where(t.clients.c.client_id.in_(gone)))
+        self._connection.execute(delete(t.consents).where(t.consents.c.client_id.in_(gone)))
+        passing = (t.codes, t.devices, t.refresh_tokens, t.revoked_tokens, t.denials, t.sessions, t.throttle)
+        tables = (t.registrations, *passing)
         return {
             table.name: self._connection.execute(delete(table).where(table.c.expires_at <= self.now)).rowcount
             for table in tables

@@ -53,6 +53,8 @@ class Call:
     http: HttpRequest
     query: Pairs
     form: Pairs
+    body: bytes = b""
+    """Of a request that carries no form."""
 
     @cached_property
     def server(self) -> Server:
@@ -94,12 +96,20 @@ def endpoint(issuer: Issuer, handler: Handler) -> Callable[[HttpRequest], Awaita
     async def respond(http: HttpRequest) -> Response:
         try:
             query = _pairs(http.scope["query_string"])
-            form = _pairs(await http.body()) if http.method == "POST" and _is_form(http) else ()
+            body = await http.body() if http.method in ("POST", "PUT", "PATCH") else b""
+            form = _pairs(body) if http.method == "POST" and _is_form(http) else ()
         except ClientDisconnect:
             return JSONResponse({"error": "invalid_request", "error_description": "The body is too long"}, 413)
         except ValueError as error:
             return _refuse(InvalidRequestError(f"The parameters are malformed: {type(error).__name__}"))
-        return await run_in_threadpool(_work, issuer, handler, http, query, form)
+
+        def run(connection: Connection) -> Response:
+            call = Call(issuer, Store(connection, issuer.hasher), http, query, form, body)
+            response = handler(call)
+            call.server.settle()
+            return response
+
+        return await run_in_threadpool(_work, issuer, http, run)
 
     return respond
 
@@ -112,13 +122,7 @@ def _pairs(encoded: bytes) -> Pairs:
     return parse_qsl(encoded.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_FIELDS_AT_MOST)
 
 
-def _work(issuer: Issuer, handler: Handler, http: HttpRequest, query: Pairs, form: Pairs) -> Response:
-    def run(connection: Connection) -> Response:
-        call = Call(issuer, Store(connection, issuer.hasher), http, query, form)
-        response = handler(call)
-        call.server.settle()
-        return response
-
+def _work(issuer: Issuer, http: HttpRequest, run: Callable[[Connection], Response]) -> Response:
     try:
         return database.transaction(issuer.engine, run)
     except OAuth2Error as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from authlib.oauth2.base import OAuth2Error
 from authlib.oidc.core.errors import ConsentRequiredError
@@ -63,7 +63,7 @@ def _decision(
         call.server.audit("consent.given" if agreed else "consent.refused", client=client.client_id, sub=user.sub)
         return agreed
     remembered = parse(call.store.consent(user.sub, client.client_id))
-    if not must_ask and (client.trusted or all(covers(remembered, scope) for scope in scopes)):
+    if not (must_ask or client.asks_always) and (client.trusted or all(covers(remembered, scope) for scope in scopes)):
         return True
     if request.payload.data.get("prompt") == "none":
         raise ConsentRequiredError
@@ -71,13 +71,25 @@ def _decision(
     return ask(call, "consent", client, session, scopes, target=target)
 
 
-def ask(call: Call, template: str, client: Client, session: Session, scopes: Iterable[Scope], **more: Any) -> Response:
-    """The page that asks a person."""
+def ask(
+    call: Call,
+    template: str,
+    client: Client,
+    session: Session,
+    scopes: Iterable[Scope],
+    *,
+    target: str = "",
+    **more: Any,
+) -> Response:
+    """The page that asks a person, with what one should know of the client."""
     return render(
         call,
         template,
-        target=more.pop("target", ""),
+        target=target,
         client=client.name,
+        registered=client.registered,
+        hands_over=client.hands_over,
+        goes_to=urlsplit(target).netloc or urlsplit(target).scheme,
         login=session.user.login,
         wishes=in_words(scopes),
         **more,
