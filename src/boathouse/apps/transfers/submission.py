@@ -89,8 +89,13 @@ def parse(body: object, *, files_per_job: int, doors: Mapping[str, str]) -> Subm
     files = body.get("files") or body.get("Files") or []
     if not isinstance(params, Mapping) or not isinstance(files, Sequence) or isinstance(files, str):
         raise _fault("params must be an object and files a list")
+    if body.get("delete"):
+        raise _fault("deletions are not taken: they are asked of the storage element itself, or left to the catalogue")
     if not files:
         raise _fault("no files: only copies can be submitted")
+    for name in ("bring_online", "archive_timeout"):
+        if _positive(params.get(name)):
+            raise _fault(f"there is no tape here that {name} could wait for", params[name])
     if len(files) > files_per_job:
         raise _fault(f"too many files in one job: at most {files_per_job}", len(files))
     if params.get("multihop"):
@@ -147,6 +152,10 @@ def _transfer(entry: object, number: int, doors: Mapping[str, str]) -> Transfer:
         activity=str(entry.get("activity") or "default")[:255],
         strategy=str(entry.get("selection_strategy") or "auto")[:32],
     )
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int | float) and value > 0
 
 
 def _metadata(value: object, where: str) -> Any:
