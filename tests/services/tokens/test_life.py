@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
 import ssl
 from pathlib import Path
@@ -154,6 +155,7 @@ def test_every_token_is_in_the_audit_log_and_the_chain_shows_tampering(start_iss
     claims = issuer.verify(reply["access_token"], STORAGE)
     issuer.refused("rucio", 400, "invalid_scope", grant_type="client_credentials", scope="storage.read")
     (detail,) = issuer.sql("SELECT detail FROM audit WHERE event = 'token.issued'")[0]
+    assert re.fullmatch("[0-9a-f]{16}", detail.pop("request"))
     assert detail == {
         "grant": "client_credentials",
         "client": "rucio",

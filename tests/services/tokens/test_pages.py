@@ -73,8 +73,9 @@ def test_an_application_can_be_withdrawn(issuer: Issuer) -> None:
     browser = issuer.browser("bob")
     page = browser.get("/account")
     assert "read files in" in page.text
+    assert "Withdraw<" in page.text
     assert browser.post("/account", csrf=csrf(page.text), client_id="browser").status == 303
-    assert "Withdraw from browser" not in browser.get("/account").text
+    assert "from browser" not in browser.get("/account").text
     form = {"grant_type": "refresh_token", "refresh_token": reply["refresh_token"]}
     issuer.refused("browser", 400, "invalid_grant", **form)
     assert browser.get(CodeFlow(issuer, "browser", "openid").path).status == 200, "consent is asked for again"
@@ -86,8 +87,10 @@ def test_consent_is_remembered_until_more_is_asked_for(issuer: Issuer) -> None:
     flow = CodeFlow(issuer, "rucio", "openid storage.read:/lake/cms")
     page = browser.get(flow.path)
     assert "know who you are" in page.text
-    assert "read files in /lake/cms" in page.text
-    browser.submit(flow.path, decision="allow")
+    assert "read files in <code>/lake/cms</code>" in page.text
+    assert browser.submit(flow.path, decision="allow").status == 302
+    assert browser.get(flow.path).status == 200, "nobody asked to remember it"
+    assert browser.submit(flow.path, decision="allow", remember="yes").status == 302
     assert browser.get(CodeFlow(issuer, "rucio", "openid storage.read:/lake/cms/x").path).status == 302
     assert browser.get(CodeFlow(issuer, "rucio", "openid storage.read:/").path).status == 200
     asked_again = CodeFlow(issuer, "rucio", "openid", more={"prompt": "consent"})

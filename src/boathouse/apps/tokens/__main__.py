@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
-from boathouse.apps.tokens import audit, database
+from boathouse.apps.tokens import audit, database, tracing
 from boathouse.apps.tokens.app import build
 from boathouse.apps.tokens.feed import News
 from boathouse.apps.tokens.issuer import Issuer
@@ -95,7 +95,10 @@ def main() -> int:
     parser.add_argument("command", nargs="?", default="serve", choices=sorted(_COMMANDS))
     parser.add_argument("--config", type=Path, required=True, help="settings file (JSON)")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(tracing.Named())
+    form = "%(asctime)s %(levelname)s %(name)s [%(request)s]: %(message)s"
+    logging.basicConfig(level=logging.INFO, format=form, handlers=[handler])
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
         _COMMANDS[arguments.command](load(arguments.config))

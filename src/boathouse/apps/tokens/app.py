@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 
 import anyio.to_thread
 from authlib.common.urls import add_params_to_uri
@@ -25,6 +24,7 @@ from boathouse.apps.tokens.grants import ClientGrant, CodeGrant, DeviceGrant, Id
 from boathouse.apps.tokens.issuer import Issuer
 from boathouse.apps.tokens.metadata import metadata
 from boathouse.apps.tokens.pages import account, consent, device, federated, signin
+from boathouse.apps.tokens.pages.render import STYLE
 from boathouse.apps.tokens.store import Store
 from boathouse.apps.tokens.web import Call, Guard, Handler, endpoint
 
@@ -114,7 +114,7 @@ def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] 
             Route("/.well-known/openid-configuration", discovery),
             Route("/.well-known/oauth-authorization-server", discovery),
             Route("/jwk", _jwks(issuer)),
-            Route("/static/style.css", _style()),
+            Route("/static/style.css", _style),
             route("/health", health),
             route("/token", token, "POST"),
             route("/devicecode", _oauth_endpoint(endpoints.DeviceAuthorization), "POST"),
@@ -163,14 +163,9 @@ def _denials(issuer: Issuer) -> Callable[[HttpRequest], Awaitable[Response]]:
     return respond
 
 
-def _style() -> Callable[[HttpRequest], Response]:
-    sheet = (Path(__file__).parent / "static" / "style.css").read_bytes()
-
-    def respond(http: HttpRequest) -> Response:
-        del http
-        return Response(sheet, media_type="text/css", headers={"Cache-Control": "public, max-age=3600"})
-
-    return respond
+async def _style(http: HttpRequest) -> Response:
+    del http
+    return Response(STYLE, media_type="text/css", headers={"Cache-Control": "public, max-age=3600"})
 
 
 async def _keep_house(issuer: Issuer) -> None:

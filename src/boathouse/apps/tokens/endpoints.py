@@ -73,6 +73,8 @@ class DeviceAuthorization(DeviceAuthorizationEndpoint):  # type: ignore[misc]
             scope=self._scope,
             audience=self._audience,
             interval_s=data["interval"],
+            address=self.server.address,
+            begun_at=store.now,
             expires_at=store.now + data["expires_in"],
         )
 

@@ -17,6 +17,7 @@ from authlib.oauth2.rfc6749 import OAuth2Payload, OAuth2Request
 from authlib.oauth2.rfc6749.errors import InvalidRequestError, InvalidScopeError
 from starlette.responses import JSONResponse, Response
 
+from boathouse.apps.tokens import tracing
 from boathouse.apps.tokens.clientauth import client_secret_basic
 from boathouse.apps.tokens.issuer import Issuer
 from boathouse.apps.tokens.minting import ANY_AUDIENCE, AccessToken
@@ -224,13 +225,17 @@ class Server(AuthorizationServer):  # type: ignore[misc]
 
     def audit(self, event: str, *, wait: bool = True, **detail: str) -> None:
         """Write a record; with ``wait``, :meth:`settle` waits for it."""
-        future = self.issuer.audit.record(event, {**detail, "address": self.address})
+        future = self.issuer.audit.record(event, {**detail, **self._whence})
         if wait:
             self._records.append(future)
 
     def sample(self, event: str, **detail: str) -> None:
         """Write a record of what a caller did who proved nothing; of many such only some are written."""
-        self.issuer.audit.sample(event, {**detail, "address": self.address})
+        self.issuer.audit.sample(event, {**detail, **self._whence})
+
+    @property
+    def _whence(self) -> dict[str, str]:
+        return {"address": self.address, "request": tracing.current()}
 
     def settle(self) -> None:
         """Wait until the records of this request are on disk.

@@ -185,6 +185,9 @@ class Device(DeviceCredentialMixin):  # type: ignore[misc]
     polled_at: int
     interval_s: int
     expires_at: int
+    address: str
+    """Where the device asked from."""
+    begun_at: int
     now: int
 
     def get_client_id(self) -> str:

@@ -136,6 +136,8 @@ devices = Table(
     Column("polled_at", BigInteger, nullable=False, server_default="0"),
     Column("interval_s", Integer, nullable=False),
     Column("expires_at", BigInteger, nullable=False, index=True),
+    _text("address"),
+    Column("begun_at", BigInteger, nullable=False, server_default="0"),
 )
 
 refresh_tokens = Table(

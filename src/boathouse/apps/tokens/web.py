@@ -19,7 +19,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from boathouse.apps.tokens import database
+from boathouse.apps.tokens import database, tracing
 from boathouse.apps.tokens.issuer import Issuer
 from boathouse.apps.tokens.oauth import Request, Server
 from boathouse.apps.tokens.store import Store
@@ -150,7 +150,7 @@ class _Exchange:
 
 
 class Guard:
-    """Bounds the size of requests, adds the security headers, and logs one line a request: no query, no body."""
+    """Names requests, bounds their size, adds the security headers, and logs one line for each: no query, no body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -161,6 +161,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange()
+        name = (tracing.HEADER, tracing.begin().encode())
 
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -168,6 +169,7 @@ class Guard:
                 headers = message.setdefault("headers", [])
                 present = {name for name, _ in headers}
                 headers.extend(pair for pair in (*_HEADERS, _CLOSED_CSP, _NO_STORE) if pair[0] not in present)
+                headers.append(name)
             await send(message)
 
         try:

@@ -27,4 +27,12 @@ def account(call: Call) -> Response:
         grant | {"wishes": in_words(parse(grant["scope"])), "name": grant["name"] or grant["client_id"]}
         for grant in call.store.grants_of(session.user.sub)
     ]
-    return render(call, "account", user=session.user, issuer=call.issuer.settings.issuer, grants=grants)
+    return render(
+        call,
+        "account",
+        session=session,
+        section="account",
+        user=session.user,
+        issuer=call.issuer.settings.issuer,
+        grants=grants,
+    )

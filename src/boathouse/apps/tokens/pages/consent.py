@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -14,8 +14,9 @@ from boathouse.apps.tokens import sessions
 from boathouse.apps.tokens.grants import client_scopes
 from boathouse.apps.tokens.oauth import Request, permitted
 from boathouse.apps.tokens.pages.render import foreign_form, message, render, to_login
-from boathouse.apps.tokens.pages.words import in_words
-from boathouse.apps.tokens.records import Client
+from boathouse.apps.tokens.pages.words import duration, in_words
+from boathouse.apps.tokens.policies import allowed
+from boathouse.apps.tokens.records import REFRESH, Client
 from boathouse.apps.tokens.sessions import Session
 from boathouse.apps.tokens.web import Call
 from boathouse.wlcg.scopes import Scope, covers, format_scopes, parse
@@ -57,8 +58,9 @@ def _decision(
     if call.is_post:
         if not sessions.form_is_ours(call):
             return foreign_form(call)
-        agreed = call.value("decision") == "allow"
-        if agreed:
+        form = dict(call.form)
+        agreed = form.get("decision") == "allow"
+        if agreed and form.get("remember") == "yes":
             call.store.remember_consent(user.sub, client.client_id, format_scopes(scopes))
         call.server.audit("consent.given" if agreed else "consent.refused", client=client.client_id, sub=user.sub)
         return agreed
@@ -68,7 +70,7 @@ def _decision(
     if request.payload.data.get("prompt") == "none":
         raise ConsentRequiredError
     target = request.payload.redirect_uri or client.redirect_uris[0]
-    return ask(call, "consent", client, session, scopes, target=target)
+    return ask(call, "consent", client, session, scopes, audience=request.payload.audience(), target=target)
 
 
 def ask(
@@ -76,22 +78,32 @@ def ask(
     template: str,
     client: Client,
     session: Session,
-    scopes: Iterable[Scope],
+    scopes: Sequence[Scope],
     *,
+    audience: Sequence[str],
     target: str = "",
     **more: Any,
 ) -> Response:
-    """The page that asks a person, with what one should know of the client."""
+    """The page that asks a person whether a client may have these scopes at these audiences."""
+    user, settings = session.user, call.issuer.settings
+    left = allowed(scopes, account=user.login, groups=user.groups, admin=user.admin, policies=call.store.policies(user))
     return render(
         call,
         template,
+        session=session,
         target=target,
         client=client.name,
+        client_id=client.client_id,
         registered=client.registered,
         hands_over=client.hands_over,
         goes_to=urlsplit(target).netloc or urlsplit(target).scheme,
-        login=session.user.login,
-        wishes=in_words(scopes),
+        may_remember=not (client.asks_always or client.trusted),
+        scope=format_scopes(scopes),
+        wishes=in_words(scopes, left),
+        audience=audience,
+        renews=client.check_grant_type(REFRESH) and Scope("offline_access") in scopes,
+        lifetime=duration(settings.token_lifetime_s),
+        renewal=duration(settings.refresh_lifetime_s),
         **more,
     )
 
@@ -107,7 +119,7 @@ def _authorization_error(call: Call, error: OAuth2Error) -> Response:
         status, _, headers = error()
         return Response(status_code=status, headers=dict(headers))
     text = f"The request of the application is wrong: {error.get_error_description() or error.error}"
-    return message(call, text, 400)
+    return message(call, text, 400, heading="You cannot go on to the application")
 
 
 def _too_old(call: Call, request: Request, session: Session) -> bool:

@@ -2,33 +2,73 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from boathouse.apps.tokens import sessions
+from boathouse.apps.tokens import sessions, tracing
+from boathouse.apps.tokens.sessions import Session
 from boathouse.apps.tokens.web import Call
 
-_TEMPLATES = Environment(loader=PackageLoader("boathouse.apps.tokens"), autoescape=True, auto_reload=False)
+STYLE = (Path(__file__).parents[1] / "static" / "style.css").read_bytes()
+"""The style sheet of all pages."""
+_STYLE_URL = f"/static/style.css?{hashlib.sha256(STYLE).hexdigest()[:12]}"
+
+
+def when(seconds: int) -> str:
+    """A time since the epoch, in seconds, as people write it."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+
+
+def iso(seconds: int) -> str:
+    """A time since the epoch, in seconds, for machines."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("boathouse.apps.tokens"),
+    autoescape=True,
+    auto_reload=False,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=StrictUndefined,
+)
+_TEMPLATES.filters |= {"when": when, "iso": iso}
 _CSP = "default-src 'none'; style-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
 
 
-def render(call: Call, template: str, status: int = 200, *, target: str = "", **values: Any) -> Response:
+def render(
+    call: Call, template: str, status: int = 200, *, session: Session | None = None, target: str = "", **values: Any
+) -> Response:
     """A page.
 
     Args:
         call: the request.
         template: its file name without suffix.
         status: HTTP status.
+        session: of the person who is signed in, for the bar at the top.
         target: redirect URI that a form of the page may end at; browsers apply ``form-action`` to redirects too.
-        values: what the template shows.
+        values: what the template shows; ``faults`` are what is wrong with a form, by field.
     """
     csrf = sessions.csrf_token(call)
+    usual = {"faults": {}, "section": "", "wide": False, "admin_home": ""}
     html = _TEMPLATES.get_template(f"{template}.html").render(
-        title=call.issuer.settings.title, csrf=csrf, action=here(call), **values
+        title=call.issuer.settings.title,
+        style=_STYLE_URL,
+        request_name=tracing.current(),
+        status=status,
+        csrf=csrf,
+        action=here(call),
+        target=target,
+        me=session.user if session else None,
+        **usual | values,
     )
     response = HTMLResponse(html, status, {"Content-Security-Policy": _CSP + _source(target)})
     sessions.set_csrf(call, response, csrf)
@@ -49,16 +89,16 @@ def here(call: Call) -> str:
     return call.http.url.path + (f"?{call.http.url.query}" if call.http.url.query else "")
 
 
-def message(call: Call, text: str, status: int = 200) -> Response:
+def message(call: Call, text: str, status: int = 200, *, heading: str = "", session: Session | None = None) -> Response:
     """A page with one sentence."""
-    return render(call, "message", status, text=text)
+    heading = heading or ("That did not work" if status >= 400 else call.issuer.settings.title)
+    return render(call, "message", status, session=session, heading=heading, text=text)
 
 
 def foreign_form(call: Call) -> Response:
     """What a form gets that no page of ours sent."""
-    return message(
-        call, "This form is out of date or came from another site. Go back, reload the page, try again.", 403
-    )
+    text = "This form is out of date or came from another site. Go back, reload the page, try again."
+    return message(call, text, 403, heading="Nothing was changed")
 
 
 def to_login(there: str) -> Response:

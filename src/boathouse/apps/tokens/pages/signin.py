@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlsplit
 
 from starlette.responses import RedirectResponse, Response
@@ -30,36 +31,46 @@ def local_page(there: str) -> str:
 def login(call: Call) -> Response:
     """The sign-in page."""
     there = local_page(call.value("next"))
-    ways = buttons(call.issuer.settings.providers, there)
-    target = _redirect_target(call, there)
     if not call.is_post:
-        return render(call, "login", target=target, fault="", username="", ways=ways)
+        return _form(call, there)
     if not sessions.form_is_ours(call):
         return foreign_form(call)
     username, password = call.value("username").strip().lower(), dict(call.form).get("password", "")
     if not (username.isprintable() and len(username) <= 64 and len(password) <= 1024):
-        return render(call, "login", 400, target=target, fault="That cannot be a login.", username="", ways=ways)
+        return _form(call, there, 400, faults={"username": "That cannot be a login."})
     outcome = sessions.sign_in(call, username, password)
     if isinstance(outcome, Refusal):
         status, fault = _FAULTS[outcome]
-        return render(call, "login", status, target=target, fault=fault, username=username, ways=ways)
+        return _form(call, there, status, username=username, faults={"password": fault})
     response = RedirectResponse(there, 303)
     sessions.begin(call, response, outcome)
     return response
+
+
+def _form(
+    call: Call, there: str, status: int = 200, *, username: str = "", faults: Mapping[str, str] | None = None
+) -> Response:
+    """The form, which names the application that the person is on the way to."""
+    parameters = dict(parse_qsl(urlsplit(there).query))
+    client = call.store.client(parameters.get("client_id", "")) if there.startswith("/authorize") else None
+    uri = parameters.get("redirect_uri", "")
+    proved = client is not None and client.check_redirect_uri(uri)
+    return render(
+        call,
+        "login",
+        status,
+        target=uri if proved else "",
+        client=client.name if client and proved else "",
+        username=username,
+        faults=faults or {},
+        ways=buttons(call.issuer.settings.providers, there),
+    )
 
 
 def logout(call: Call) -> Response:
     """End the session."""
     if not sessions.form_is_ours(call):
         return foreign_form(call)
-    response = message(call, "You are signed out.")
+    response = message(call, "You are signed out of this browser.", heading="Signed out")
     sessions.end(call, response)
     return response
-
-
-def _redirect_target(call: Call, there: str) -> str:
-    """Where a sign-in on the way to the authorization page may end."""
-    parameters = dict(parse_qsl(urlsplit(there).query))
-    client = call.store.client(parameters.get("client_id", "")) if there.startswith("/authorize") else None
-    uri = parameters.get("redirect_uri", "")
-    return uri if client and client.check_redirect_uri(uri) else ""
