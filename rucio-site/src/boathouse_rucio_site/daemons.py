@@ -33,9 +33,22 @@ def run(config: Path) -> bool:
     logs.configure()
     from rucio.core.request import TransferStatsManager  # noqa: PLC0415
 
-    from boathouse_rucio_site import cache, conveying, database, events, loop, pool, transfertool, work  # noqa: PLC0415
+    from boathouse_rucio_site import (  # noqa: PLC0415
+        cache,
+        conveying,
+        database,
+        denials,
+        events,
+        jwt,
+        loop,
+        pool,
+        transfertool,
+        work,
+    )
 
     pool.watch()
+    # Nobody shows tokens here, but those that the daemons hold die with a key that is withdrawn.
+    denials.lists.follow(jwt.issuers())
     topology = conveying.TopologyCache()
     stop = threading.Event()
 

@@ -66,16 +66,24 @@ class Issuer:
         Raises:
             TokenError: the issuer does not answer, answers for another issuer, or has no such endpoint.
         """
+        found = self.optional_endpoint(name)
+        if found is None:
+            raise TokenError(f"the metadata of {self.url} has no {name}")
+        return found
+
+    def optional_endpoint(self, name: str) -> str | None:
+        """An endpoint that an issuer may lack.
+
+        Raises:
+            TokenError: the issuer does not answer, or answers for another issuer.
+        """
         metadata = self._metadata
         if metadata is None:
             metadata = self._fetch(self.url.rstrip("/") + "/.well-known/openid-configuration")
             if metadata.get("issuer") != self.url:
                 raise TokenError(f"the metadata of {self.url} is that of {metadata.get('issuer')}")
             self._metadata = metadata
-        try:
-            return str(metadata[name])
-        except KeyError:
-            raise TokenError(f"the metadata of {self.url} has no {name}") from None
+        return str(metadata[name]) if name in metadata else None
 
     def key(self, kid: str | None) -> jwt.PyJWK | None:
         """The key of that name (RFC 7517); of an issuer with a single key, that key if the token names none.
@@ -94,6 +102,12 @@ class Issuer:
             if self._clock() - self._fetched_at > max_age_s:
                 self._refresh()
             return not self._keys or self._find(kid) is not None
+
+    def refresh(self) -> None:
+        """Fetch the keys again: one was withdrawn, so that others stand in its place."""
+        with self._lock:
+            self._not_before = float("-inf")
+            self._refresh()
 
     def _find(self, kid: str | None) -> jwt.PyJWK | None:
         if kid is None:
@@ -133,7 +147,7 @@ class Issuers:
     """The issuers of ``idpsecrets.json`` by URL."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._lock = threading.Lock()
         self._issuers: dict[str, Issuer] = {}
 
@@ -145,7 +159,7 @@ class Issuers:
         """
         with self._lock:
             if not self._issuers:
-                trusted = {str(entry["issuer"]) for entry in read_secrets(self._path).values()}
+                trusted = {str(entry["issuer"]) for entry in read_secrets(self.path).values()}
                 self._issuers = {name: Issuer(name) for name in trusted}
             try:
                 return self._issuers[url]

@@ -18,6 +18,7 @@ from rucio.core import oidc
 
 from boathouse_rucio_site.errors import TokenError
 from boathouse_rucio_site.issuer import TIMEOUT_S, Issuer, read_secrets
+from boathouse_rucio_site.jwt import issuers
 
 KEY_CHECK_S = 30.0
 """A cached token is used only if its key was published so many seconds ago."""
@@ -115,7 +116,7 @@ def source() -> TokenSource:
     try:
         entry = read_secrets(path)[name]
         return TokenSource(
-            Issuer(entry["issuer"]),
+            issuers().get(entry["issuer"]),
             entry["client_id"],
             entry["client_secret"],
             config_get_int("oidc", "token_min_lifetime", raise_exception=False, default=300),

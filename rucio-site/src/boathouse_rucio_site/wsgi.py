@@ -20,9 +20,10 @@ patches.apply()
 logs.configure()
 
 # Importing Rucio's application reads the configuration: it comes after the patches.
+from rucio.web.rest.flaskapi.v1.common import generate_http_error_flask  # noqa: E402
 from rucio.web.rest.flaskapi.v1.main import application  # noqa: E402
 
-from boathouse_rucio_site import cache, events, pool  # noqa: E402
+from boathouse_rucio_site import cache, denials, events, jwt, pool  # noqa: E402
 
 logs.configure()
 
@@ -55,6 +56,14 @@ def only_tokens_log_in() -> tuple[str, int] | None:
 
 
 @application.before_request
+def denied_tokens_are_refused() -> flask.Response | None:
+    """Before Rucio looks into its cache, where a token that was good stays for a while."""
+    if denials.lists.hold(flask.request.headers.get("X-Rucio-Auth-Token", "")):
+        return generate_http_error_flask(401, "CannotAuthenticate", "The token was revoked.")
+    return None
+
+
+@application.before_request
 def bodies_have_a_limit() -> tuple[str, int] | None:
     """A body of known length is refused before any of it is read; one of unknown length while it is read."""
     if (flask.request.content_length or 0) > BODY_LIMIT:
@@ -75,6 +84,7 @@ def _heard(topic: str) -> None:
 
 
 pool.watch()
+denials.lists.follow(jwt.issuers())
 events.Listener(_heard, cache.flush).start()
 
 __all__ = ["application"]

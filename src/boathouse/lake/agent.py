@@ -2,7 +2,8 @@
 
 One agent a session: a second one finds the lock taken and leaves. It ends when the session's files are gone, when it
 is told to (SIGTERM), when the issuer says that the refresh token is dead, or when the facility's CA bundle has been
-gone for a minute, which is to say the facility itself. While the issuer does not answer it tries again, at most once in
+gone for a minute, which is to say the facility itself. Every half minute it looks whether the key that signed the token
+was withdrawn. While the issuer does not answer it tries again, at most once in
 five seconds, at least once a minute.
 """
 
@@ -10,8 +11,10 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import os
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -51,10 +54,15 @@ def keep_fresh(session: Session, stop: threading.Event, *, gone_s: float = _GONE
             return 0
         if access is not None and now < due_at(access.issued_at, access.expires_at):
             stop.wait(min(_LOOK_S, due_at(access.issued_at, access.expires_at) - now))
-            continue
-        try:
+            if stop.is_set() or not _withdrawn(session):
+                continue
+            log.warning("the key of the token was withdrawn")
+            needed_s = math.inf
+        else:
             life_s = access.expires_at - access.issued_at if access is not None else 0.0
-            renewed = session.renew(life_s / 3 + 1.0)
+            needed_s = life_s / 3 + 1.0
+        try:
+            renewed = session.renew(needed_s)
         except AuthError as error:
             log.warning("the session is over: %s (%s)", error.what, error.got)
             return error.exit_code
@@ -69,6 +77,15 @@ def keep_fresh(session: Session, stop: threading.Event, *, gone_s: float = _GONE
         stop.wait(1.0)
     log.info("stopped")
     return 0
+
+
+def _withdrawn(session: Session) -> bool:
+    """Whether the token is worth nothing although it has not ended; no, as long as the issuer does not say so."""
+    try:
+        return session.exists and session.withdrawn()
+    except (BoathouseError, OSError, ssl.SSLError):
+        # That the issuer is down is said when the token is due.
+        return False
 
 
 def main(arguments: list[str]) -> int:

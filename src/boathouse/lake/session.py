@@ -35,6 +35,7 @@ from boathouse.errors import AuthError, BoathouseError, ServiceError
 from boathouse.lake.http import Http
 from boathouse.lake.tokens import Issuer, Tokens, audiences
 from boathouse.plan.model import Endpoints
+from boathouse.wlcg.verify import kid_of
 
 log = logging.getLogger(__name__)
 
@@ -192,6 +193,15 @@ class Session:
             refresh = (self.directory / "refresh_token").read_text(encoding="utf-8")
             tokens = self.issuer().refresh(self.record.client_id, refresh, audience=self.record.audience)
             return self._keep(tokens)
+
+    def withdrawn(self) -> bool:
+        """Whether the access token's key was withdrawn, so that nobody takes the token any more.
+
+        Raises:
+            BoathouseError: it cannot be told now.
+        """
+        kid = kid_of(self.token_file.read_text(encoding="utf-8"))
+        return not Issuer(self.record.issuer, Http(self.record.ca_bundle), patient=False).publishes(kid or "")
 
     def narrowed(self, *, audience: tuple[str, ...], scope: str | None) -> Tokens:
         """A token for less: other audiences, fewer scopes. The session itself stays as it is.

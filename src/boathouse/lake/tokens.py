@@ -150,6 +150,20 @@ class Issuer:
             raise AuthError("the issuer does not say who this is", got=got, where=url, remedy=_LOGIN)
         return dict(json.loads(response.data))
 
+    def publishes(self, kid: str) -> bool:
+        """Whether the issuer still publishes a key; asked once, without patience.
+
+        Raises:
+            ServiceError: it does not answer as it should.
+        """
+        url = str(self.metadata["jwks_uri"])
+        response = self.http.request("GET", url, retry=ONCE, timeout_s=5.0)
+        try:
+            keys = json.loads(response.data)["keys"]
+            return any(key["kid"] == kid for key in keys)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ServiceError("the issuer's keys cannot be read", got=f"HTTP {response.status}", where=url) from error
+
     def client(self, client_id: str, secret: Path, *, audiences: Iterable[str]) -> Callable[[], str]:
         """A confidential client's own token, renewed when a third of its life is left.
 

@@ -79,6 +79,13 @@ class ClientCredentials:
                 self._renew(slot, audience, scope)
             return slot.token
 
+    def forget(self, token: str) -> None:
+        """Ask for another one in place of a token that is worth nothing any more."""
+        with self._lock:
+            for slot in self._slots.values():
+                if slot.token == token:
+                    slot.renew_at = slot.ends_at = 0.0
+
     def _renew(self, slot: _Slot, audience: str, scope: str) -> None:
         asked_at = self._clock()
         try:

@@ -32,6 +32,7 @@ def request_json(
     *,
     form: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
+    timeout: urllib3.Timeout = _TIMEOUT,
 ) -> tuple[int, dict[str, Any], Mapping[str, str]]:
     """One request whose answer is a JSON object.
 
@@ -48,7 +49,7 @@ def request_json(
         sent["Content-Type"] = "application/x-www-form-urlencoded"
     body = urlencode(form) if form is not None else None
     try:
-        response = connections.request(method, url, body=body, headers=sent, preload_content=False)
+        response = connections.request(method, url, body=body, headers=sent, timeout=timeout, preload_content=False)
         answer = response.read(_LIMIT_BYTES + 1)
         response.release_conn()
     except urllib3.exceptions.HTTPError as error:

@@ -16,6 +16,7 @@ from joserfc.errors import BadSignatureError, JoseError
 
 from boathouse.errors import AuthError, InputError
 from boathouse.wlcg import scopes
+from boathouse.wlcg.denials import Denials
 from boathouse.wlcg.keys import Key, KeyCache
 
 ALGORITHMS = ("RS256", "ES256")
@@ -41,6 +42,8 @@ class Claims:
     jti: str
     raw: Mapping[str, Any]
     """All claims, as they are in the token."""
+    kid: str = ""
+    """Name of the key that signed it."""
 
     @cached_property
     def scopes(self) -> tuple[scopes.Scope, ...]:
@@ -71,6 +74,7 @@ class Verifier:
         ca_file: CAs in PEM that the issuer's certificate must chain to; those of the host if None.
         clock: seconds since the epoch.
         keys: the key cache, if it is to be shared or set up otherwise.
+        denials: tokens that are refused although they are genuine and alive.
     """
 
     def __init__(
@@ -81,11 +85,13 @@ class Verifier:
         *,
         clock: Callable[[], float] = time.time,
         keys: KeyCache | None = None,
+        denials: Denials | None = None,
     ) -> None:
         self._issuer = issuer
         self._audiences = frozenset((audience,) if isinstance(audience, str) else audience)
         self._clock = clock
         self._keys = keys or KeyCache(issuer, ca_file)
+        self._denials = denials
 
     def verify(self, token: str) -> Claims:
         """The claims of a token that is genuine, alive, and meant for us.
@@ -104,7 +110,22 @@ class Verifier:
             raise refused("no kid in the header")
         claims = self._signed_claims(token, kid)
         self._check(claims)
-        return _claims(claims)
+        verified = _claims(claims, kid)
+        self.check_denials(verified)
+        return verified
+
+    def check_denials(self, claims: Claims) -> None:
+        """Check again that a verified token was not denied meanwhile.
+
+        Raises:
+            AuthError: it was.
+        """
+        if self._denials is not None and (why := self._denials.reason(claims.raw, claims.kid)):
+            raise refused(why)
+
+    def refresh(self) -> None:
+        """Read the issuer's keys again: one of them was withdrawn, or its successor signs already."""
+        self._keys.refresh()
 
     def _signed_claims(self, token: str, kid: str) -> dict[str, Any]:
         key = self._keys.get(kid)
@@ -139,6 +160,16 @@ class Verifier:
             raise refused(f"wlcg.ver {version!r}", expected="1.x")
         if not isinstance(claims.get("sub"), str) or not claims["sub"]:
             raise refused("no sub")
+
+
+def kid_of(token: str) -> str | None:
+    """Name of the key that a token says it was signed with; None if it says nothing.
+
+    Raises:
+        AuthError: it is no JSON web token.
+    """
+    kid = _header(token).get("kid")
+    return kid if isinstance(kid, str) else None
 
 
 def _open(token: str, key: Key) -> bytes:
@@ -179,7 +210,7 @@ def _strings(value: object) -> tuple[str, ...]:
     return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
 
-def _claims(raw: dict[str, Any]) -> Claims:
+def _claims(raw: dict[str, Any], kid: str) -> Claims:
     scope = raw.get("scope", "")
     if not isinstance(scope, str):
         raise refused("scope is not a string")
@@ -197,4 +228,5 @@ def _claims(raw: dict[str, Any]) -> Claims:
         client_id=str(raw.get("client_id", "")),
         jti=str(raw.get("jti", "")),
         raw=raw,
+        kid=kid,
     )

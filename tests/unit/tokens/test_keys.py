@@ -84,3 +84,43 @@ def test_a_file_is_made_once(tmp_path: Path) -> None:
     assert create_once(tmp_path / "key", b"one") == b"one"
     assert create_once(tmp_path / "key", b"two") == b"one"
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
+
+
+def test_a_key_that_is_old_enough_is_followed_by_the_next_one(tmp_path: Path, clock: Clock) -> None:
+    one, other = (KeyRing(tmp_path / "keys", "ES256", clock=clock, look_again_s=0) for _ in range(2))
+    old = one.active()
+    assert one.rotate_if_due(1000, 100, 50) is None
+    clock.now += 900
+    new = one.rotate_if_due(1000, 100, 50)
+    assert new is not None
+    assert other.rotate_if_due(1000, 100, 50) is None, "of two processes one rotates"
+    assert (one.active().kid, new.signs_from) == (old.kid, old.signs_from + 1000)
+    clock.now += 100
+    assert one.active().kid == new.kid
+    assert one.rotate_if_due(1000, 100, 50) is None
+
+
+def test_another_algorithm_takes_over_as_in_a_rotation(tmp_path: Path, clock: Clock) -> None:
+    before = KeyRing(tmp_path / "keys", "ES256", clock=clock)
+    ring = KeyRing(tmp_path / "keys", "RS256", clock=clock)
+    new = ring.rotate_if_due(1000, 100, 50)
+    assert new is not None
+    assert [key["alg"] for key in ring.jwks()["keys"]] == ["ES256", "RS256"]
+    assert ring.active().kid == before.active().kid
+    clock.now += 100
+    assert ring.active().kid == new.kid
+
+
+def test_withdrawn_keys_go_when_the_new_one_signs(tmp_path: Path, clock: Clock) -> None:
+    ring = KeyRing(tmp_path / "keys", "ES256", clock=clock)
+    first = ring.active()
+    waiting = ring.rotate(1000, 3600)
+    new, old = ring.withdraw(3)
+    assert [key.kid for key in old] == [first.kid, waiting.kid]
+    assert ring.active().kid == first.kid
+    assert kids(ring) == [first.kid, waiting.kid, new.kid]
+    clock.now += 3
+    assert (ring.active().kid, kids(ring)) == (new.kid, [new.kid])
+    assert ring.publish()
+    assert not ring.publish()
+    assert [key["kid"] for key in json.loads(ring.jwks_path.read_text())["keys"]] == [new.kid]

@@ -1,9 +1,10 @@
-"""``python -m boathouse.apps.tokens``: serve, rotate the keys, check the audit log."""
+"""``python -m boathouse.apps.tokens``: serve, show and rotate the keys, check the audit log."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import logging
 import signal
 import socket
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import uvicorn
 
-from boathouse.apps.tokens import audit, database, tracing
+from boathouse.apps.tokens import audit, database, rotation, tracing
 from boathouse.apps.tokens.app import build
 from boathouse.apps.tokens.feed import News
 from boathouse.apps.tokens.issuer import Issuer
@@ -69,12 +70,13 @@ def _reload(issuer: Issuer, config: uvicorn.Config) -> None:
         _LOG.info("seed and certificate reloaded")
 
 
-def rotate(settings: Settings) -> None:
-    """Publish a new key; it signs after ``key_activation_s``."""
-    ring = KeyRing(settings.keys_dir, settings.signing_algorithm)
-    key = ring.rotate(settings.key_activation_s, settings.token_lifetime_s)
-    ring.publish()
-    _LOG.info("key %s is published and will sign in %d s", key.kid, settings.key_activation_s)
+def keys(settings: Settings) -> None:
+    """Print the keys."""
+    _print(rotation.describe(KeyRing(settings.keys_dir, settings.signing_algorithm)))
+
+
+def _print(document: object) -> None:
+    sys.stdout.write(json.dumps(document, indent=1) + "\n")
 
 
 def check_audit(settings: Settings) -> None:
@@ -82,7 +84,7 @@ def check_audit(settings: Settings) -> None:
     _LOG.info("%d audit records, none tampered with", audit.verify(database.connect(settings)))
 
 
-_COMMANDS = {"serve": serve, "rotate": rotate, "audit-verify": check_audit}
+_COMMANDS = {"serve": serve, "keys": keys, "audit-verify": check_audit}
 
 
 def main() -> int:
@@ -92,8 +94,10 @@ def main() -> int:
         Exit status: 0, or that of the error.
     """
     parser = argparse.ArgumentParser(prog="boathouse.apps.tokens", description=__doc__)
-    parser.add_argument("command", nargs="?", default="serve", choices=sorted(_COMMANDS))
+    parser.add_argument("command", nargs="?", default="serve", choices=sorted((*_COMMANDS, "rotate")))
     parser.add_argument("--config", type=Path, required=True, help="settings file (JSON)")
+    parser.add_argument("--activation", type=int, metavar="SECONDS", help="rotate: how soon the new key signs")
+    parser.add_argument("--emergency", action="store_true", help="rotate: withdraw all other keys at once")
     arguments = parser.parse_args()
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(tracing.Named())
@@ -101,7 +105,13 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format=form, handlers=[handler])
     logging.getLogger("alembic").setLevel(logging.WARNING)
     try:
-        _COMMANDS[arguments.command](load(arguments.config))
+        settings = load(arguments.config)
+        if arguments.command != "rotate":
+            _COMMANDS[arguments.command](settings)
+        elif arguments.emergency:
+            _print(rotation.withdraw(settings))
+        else:
+            _print(rotation.rotate(settings, arguments.activation))
     except BoathouseError as error:
         _LOG.error("%s", error)
         return error.exit_code

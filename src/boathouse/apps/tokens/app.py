@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -17,7 +18,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from boathouse.apps.tokens import endpoints, feed, registration
+from boathouse.apps.tokens import endpoints, feed, registration, rotation
 from boathouse.apps.tokens.database import transaction
 from boathouse.apps.tokens.exchange import ExchangeGrant
 from boathouse.apps.tokens.grants import ClientGrant, CodeGrant, DeviceGrant, IdToken, Pkce, RefreshGrant
@@ -27,6 +28,7 @@ from boathouse.apps.tokens.pages import account, consent, device, federated, sig
 from boathouse.apps.tokens.pages.render import STYLE
 from boathouse.apps.tokens.store import Store
 from boathouse.apps.tokens.web import Call, Guard, Handler, endpoint
+from boathouse.errors import StateError
 
 _LOG = logging.getLogger(__name__)
 _PUBLIC = {"Cache-Control": "public, max-age=21600"}  # WLCG profile 4.3.1: keys are read anew every 6 h
@@ -169,16 +171,24 @@ async def _style(http: HttpRequest) -> Response:
 
 
 async def _keep_house(issuer: Issuer) -> None:
-    """Delete what has expired, and keep the published keys up to date."""
-    while True:
-        await asyncio.sleep(issuer.settings.sweep_s)
-        await run_in_threadpool(_sweep, issuer)
+    """Look after the keys every second, and delete what has expired now and then."""
+    for second in itertools.count(1):
+        await asyncio.sleep(1)
+        await run_in_threadpool(_tend_keys, issuer)
+        if second % issuer.settings.sweep_s == 0:
+            await run_in_threadpool(_sweep, issuer)
+
+
+def _tend_keys(issuer: Issuer) -> None:
+    try:
+        rotation.tend(issuer.keys, issuer.settings, issuer.audit)
+    except (StateError, OSError) as error:
+        _LOG.warning("the keys cannot be looked after, will be tried again: %s", error)
 
 
 def _sweep(issuer: Issuer) -> None:
     issuer.audit.end_window()
     try:
-        issuer.keys.publish()
         transaction(issuer.engine, lambda connection: Store(connection, issuer.hasher).sweep())
-    except (SQLAlchemyError, OSError) as error:
+    except SQLAlchemyError as error:
         _LOG.warning("housekeeping failed, will be tried again: %s", error)

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,7 @@ class KeyRing:
         self._looked_at = 0.0
         self._stamp: tuple[int, int] = (0, 0)
         self._keys: tuple[SigningKey, ...] = ()
+        self._published: list[str] = []
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._exclusive():
             if not self._ring.exists():
@@ -117,21 +118,65 @@ class KeyRing:
         Keys that are gone are dropped from the ring.
         """
         with self._exclusive():
-            now = int(self._clock())
-            new = self._make(now + activation_s)
-            gone_at = new.signs_from + token_lifetime_s + _MARGIN_S
-            old = [key for key in self._read() if key.gone_at is None or now < key.gone_at]
-            kept = (SigningKey(k.kid, k.algorithm, k.private, k.signs_from, k.gone_at or gone_at) for k in old)
-            self._write((*kept, new))
+            return self._rotate(activation_s, token_lifetime_s + _MARGIN_S)
+
+    def rotate_if_due(self, key_lifetime_s: int, activation_s: int, token_lifetime_s: int) -> SigningKey | None:
+        """Rotate if it is time: a key signs for ``key_lifetime_s``, and another algorithm wants another key.
+
+        Of several processes that ask at the same time one rotates.
+
+        Returns:
+            The new key, if one was made.
+        """
+        if not self._is_due(self.keys(), key_lifetime_s - activation_s):
+            return None
+        with self._exclusive():
+            if not self._is_due(self._read(), key_lifetime_s - activation_s):
+                return None
+            return self._rotate(activation_s, token_lifetime_s + _MARGIN_S)
+
+    def withdraw(self, activation_s: int) -> tuple[SigningKey, tuple[SigningKey, ...]]:
+        """Withdraw all keys and put a new one in their place, both in ``activation_s``: what they signed is void then.
+
+        Returns:
+            The new key, and those that go.
+        """
+        with self._exclusive():
+            now = self._clock()
+            old = tuple(key for key in self._read() if key.gone_at is None or now < key.gone_at)
+            return self._rotate(activation_s, 0), old
+
+    def _is_due(self, keys: tuple[SigningKey, ...], age_s: int) -> bool:
+        youngest = max(keys, key=lambda key: key.signs_from)
+        return youngest.algorithm != self._algorithm or self._clock() >= youngest.signs_from + age_s
+
+    def _rotate(self, activation_s: int, remain_s: int) -> SigningKey:
+        """With the ring locked: a new key that signs in ``activation_s``; others go ``remain_s`` after that."""
+        now = int(self._clock())
+        new = self._make(now + activation_s)
+        gone_at = new.signs_from + remain_s
+        old = [key for key in self._read() if key.gone_at is None or now < key.gone_at]
+        # A key that was to go later goes with the others when they are withdrawn, one that was to go earlier does.
+        self._write((*(replace(key, gone_at=min(key.gone_at or gone_at, gone_at)) for key in old), new))
         with self._lock:
             self._looked_at = 0.0
         return new
 
-    def publish(self) -> None:
-        """Write ``jwks.json`` again if it is out of date."""
+    def publish(self) -> bool:
+        """Write ``jwks.json`` again if it is out of date.
+
+        Returns:
+            Whether it was.
+        """
+        kids = [key.kid for key in self.keys()]
+        if kids == self._published and self.jwks_path.exists():
+            return False
         content = json.dumps(self.jwks(), indent=1).encode()
-        if not self.jwks_path.exists() or self.jwks_path.read_bytes() != content:
+        stale = not self.jwks_path.exists() or self.jwks_path.read_bytes() != content
+        if stale:
             write_atomically(self.jwks_path, content, 0o644)
+        self._published = kids
+        return stale
 
     def _make(self, signs_from: int) -> SigningKey:
         private: jwk.ECKey | jwk.RSAKey

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from boathouse.apps.tokens.providers import Provider
 from boathouse.errors import InputError
@@ -48,7 +48,7 @@ class Settings(BaseModel):
     seed: Path | None = None
     """File of groups, users, clients and policies that are applied at every start and on SIGHUP."""
     signing_algorithm: Literal["ES256", "RS256"] = "ES256"
-    """Algorithm of newly made keys."""
+    """Algorithm of signatures; after a change, a key of the new one is published and takes over as in a rotation."""
     token_lifetime_s: Annotated[int, Field(ge=1, le=6 * 3600)] = 3600
     """Life of access and identity tokens (WLCG profile 4.3.1: at most 6 h)."""
     refresh_lifetime_s: Annotated[int, Field(ge=1, le=400 * 86400)] = 30 * 86400
@@ -79,6 +79,8 @@ class Settings(BaseModel):
     """How long a browser stays signed in."""
     key_activation_s: Annotated[int, Field(ge=0)] = 2 * 86400
     """How long a new key is published before it signs (WLCG profile 4.3.1: at least the key caches' expiry)."""
+    key_lifetime_s: Seconds = 182 * 86400
+    """How long a key signs before the next one takes over by itself (WLCG profile 4.3.1: 6 months)."""
     login_attempts: Seconds = 5
     """Wrong passwords in a row after which a login is locked for the address that they came from."""
     login_lock_s: Seconds = 30
@@ -89,6 +91,13 @@ class Settings(BaseModel):
     """Requests that are worked on at once."""
     providers: tuple[Provider, ...] = ()
     """Where else people may sign in."""
+
+    @model_validator(mode="after")
+    def _keys_live_longer_than_they_wait(self) -> Self:
+        if self.key_lifetime_s <= self.key_activation_s:
+            msg = "key_lifetime_s must be longer than key_activation_s"
+            raise ValueError(msg)
+        return self
 
 
 def load(path: Path) -> Settings:

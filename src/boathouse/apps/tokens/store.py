@@ -303,7 +303,7 @@ class Store:
         found = self._connection.execute(_DENIED, {**values, "grant": f"{sub} {client_id}"})
         return found.first() is not None
 
-    def deny(self, kind: str, key: str, *, for_s: int) -> None:
+    def deny(self, kind: str, key: str, *, for_s: int, issued_until: int | None = None) -> None:
         """Refuse all tokens of one kind that were issued until now.
 
         Args:
@@ -311,10 +311,12 @@ class Store:
                 signature key has signed, ``key`` is its name).
             key: of what.
             for_s: after how many seconds none of them can be alive anyway.
+            issued_until: issued until then, seconds since the epoch; until now if None.
         """
         # As in the triggers: who read the database a moment ago may still sign.
+        until = self.now + 1 if issued_until is None else issued_until
         self._connection.execute(
-            insert(t.denials).values(kind=kind, key=key, issued_until=self.now + 1, expires_at=self.now + for_s)
+            insert(t.denials).values(kind=kind, key=key, issued_until=until, expires_at=self.now + for_s)
         )
 
     def denials(self, after: int) -> tuple[int, list[dict[str, Any]]]:

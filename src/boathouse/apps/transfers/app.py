@@ -40,13 +40,13 @@ def create(settings: Settings, engine: Engine) -> ASGIApp:
     @contextlib.asynccontextmanager
     async def lifespan(application: Starlette) -> AsyncIterator[None]:
         base_id = uuid.uuid5(uuid.NAMESPACE_URL, f"{settings.issuer}/{settings.audience}")
-        metrics, changes = Metrics(), Changes()
+        metrics, changes, gate = Metrics(), Changes(), Gate(settings)
         worker = Worker(settings, engine, metrics)
         store = Store(engine, Seal(settings.store_key), base_id)
         worker.hub.on(JOBS, changes.happened)
         steering = Steering(engine, settings)
         services = Services(
-            gate=Gate(settings),
+            gate=gate,
             store=store,
             steering=steering,
             configuration=Configuration(engine, steering),
@@ -59,11 +59,13 @@ def create(settings: Settings, engine: Engine) -> ASGIApp:
             base_id=base_id,
         )
         application.router.routes.extend(routes(services))
+        gate.start()
         worker.start()
         log.info("worker=%d listening on https://%s:%d", worker.number, settings.listen_address, settings.port)
         try:
             yield
         finally:
+            gate.stop()
             await worker.stop()
             engine.dispose()
             log.info("worker=%d stopped", worker.number)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from boathouse.apps.transfers.settings import Settings
 from boathouse.apps.transfers.store import Caller
 from boathouse.errors import AuthError
+from boathouse.wlcg.denials import Denials, Follower
 from boathouse.wlcg.verify import Claims, Verifier
 
 SCOPE = "fts"
@@ -32,9 +33,30 @@ class Gate:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._verifier = Verifier(settings.issuer, settings.audience, settings.ca_file)
+        denials = Denials()
+        self._verifier = Verifier(settings.issuer, settings.audience, settings.ca_file, denials=denials)
+        self._follower = Follower(
+            denials,
+            settings.issuer,
+            settings.client_id,
+            settings.client_secret,
+            settings.ca_file,
+            heard=self._heard,
+        )
         self._known: OrderedDict[bytes, tuple[float, Claims]] = OrderedDict()
         self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Follow the issuer's list of tokens that count no more."""
+        self._follower.start()
+
+    def stop(self) -> None:
+        """Follow it no more."""
+        self._follower.stop()
+
+    def _heard(self, kinds: frozenset[str]) -> None:
+        if "key" in kinds:
+            self._verifier.refresh()
 
     def caller(self, authorization: str | None) -> Caller:
         """The caller of a request.
@@ -69,6 +91,7 @@ class Gate:
         with self._lock:
             until, claims = self._known.get(key, (0.0, None))
         if claims is not None and now < until:
+            self._verifier.check_denials(claims)
             return claims
         claims = self._verifier.verify(token)
         with self._lock:

@@ -29,6 +29,7 @@ from boathouse.run.local.supervise import RUNNING_STATES, Supervisor
 from boathouse.units import format_bytes
 from boathouse.wlcg import keycache
 from boathouse.wlcg.clientcred import ClientCredentials
+from boathouse.wlcg.verify import kid_of
 
 _log = logging.getLogger("keeper")
 
@@ -102,6 +103,7 @@ class Keeper:
             for token in settings.tokens
         }
         self._seeded = b""
+        self._kids: frozenset[str] = frozenset()
         self._round = 0
         self._paused: set[str] = set()
         self._faults: dict[str, str] = {}
@@ -143,10 +145,16 @@ class Keeper:
             "gave %d keys of the issuer to %d storage services", len(keys["keys"]), len(self._settings.key_caches)
         )
         self._seeded = text
+        self._kids = frozenset(key["kid"] for key in keys["keys"])
 
     def _refresh_tokens(self) -> None:
         for token in self._settings.tokens:
-            text = self._clients[token.path].token(token.audience, token.scope)
+            client = self._clients[token.path]
+            text = client.token(token.audience, token.scope)
+            if self._kids and kid_of(text) not in self._kids:
+                # Its key was withdrawn: storage takes it no more. Or its key is so new that the next round knows it.
+                client.forget(text)
+                text = client.token(token.audience, token.scope)
             if not token.path.exists() or token.path.read_text(encoding="utf-8") != text:
                 write_atomically(token.path, text, self._state.account, mode=0o600)
 

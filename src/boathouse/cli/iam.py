@@ -1,0 +1,14 @@
+"""``iam …``: the facility's token issuer, for who runs it."""
+
+from __future__ import annotations
+
+import typer
+
+from boathouse.cli import iam_keys
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    iam = typer.Typer(no_args_is_help=True, help="The token issuer: who is known, and what its tokens are signed with.")
+    iam_keys.register(iam)
+    app.add_typer(iam, name="iam")
