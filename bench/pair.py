@@ -195,13 +195,13 @@ class Pair(Units):
         """
         jobs = [self.submit(part, self.destination) for part in batches(files, FILES_PER_JOB)]
         for job_id in jobs:
-            job = wait_for(job_id, partial(self._ended, job_id), timeout_s=600, period_s=0.001)
+            job = wait_for(job_id, partial(self._ended, job_id), timeout_s=600, period_s=0.05)
             assert job is not None
             assert job["job_state"] == "FINISHED", self.request("GET", f"/jobs/{job_id}/why")[:10_000]
 
     def _ended(self, job_id: str) -> dict[str, Any] | None:
         self.check("transfers")
-        job = self._answer("GET", f"/jobs/{job_id}?wait=30")
+        job = self._answer("GET", f"/jobs/{job_id}")
         return job if job["job_state"] in _ENDED else None
 
     def resident_bytes(self) -> int:

@@ -60,7 +60,7 @@ _PICK = text("""
 _RETURNING = """
     RETURNING f.file_id, f.job_id, f.attempt, f.spent, f.source_url, f.dest_url, f.source_host, f.dest_host,
       f.source_token, f.dest_token, f.checksum, f.user_filesize, f.wrote, f.file_state,
-      j.overwrite_flag, j.verify_checksum, j.attempts,
+      j.job_state, j.overwrite_flag, j.verify_checksum, j.attempts,
       j.job_type = 'R' AND EXISTS (SELECT 1 FROM files n WHERE n.job_id = f.job_id AND n.file_index = f.file_index
                                    AND n.file_state = 'NOT_USED') AS alternatives"""
 _START = text(
@@ -124,7 +124,9 @@ class Queue:
                 if ids:
                     rows = connection.execute(_START, {"worker": self.worker, "ids": ids}).mappings().all()
                     work = self._work(connection, rows, Task.copy)
-                    self._mark_started(connection, {each.job_id for each in work})
+                    fresh = {str(row["job_id"]) for row in rows if row["job_state"] == JobState.SUBMITTED}
+                    if fresh:
+                        self._mark_started(connection, fresh)
             seconds = connection.scalar(_NEXT)
         return Claim(work, None if seconds is None else max(float(seconds), 0.0))
 

@@ -6,8 +6,9 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, RowMapping, func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from boathouse.apps.transfers.events import JOBS, WORK, notify
@@ -15,16 +16,20 @@ from boathouse.apps.transfers.failures import ErrorClass
 from boathouse.apps.transfers.settings import Limits
 from boathouse.apps.transfers.states import JOB_TERMINAL, FileState, JobState, job_state
 from boathouse.apps.transfers.store import purge_tokens
-from boathouse.apps.transfers.tables import attempts, endpoints, jobs
+from boathouse.apps.transfers.tables import endpoints, jobs
 from boathouse.apps.transfers.work import Outcome, Task
 
 _MIB = 1024 * 1024
 _RECORD = """
     jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(file_id bigint, attempt int, state text, reason text,
       error_class text, size bigint, seconds float, throughput float, delay float, spend int, clean_in float,
-      dest_file jsonb)"""
+      dest_file jsonb, started timestamptz, ended timestamptz, outcome text, steps jsonb)"""
+# A round trip costs as much as what it asks for: files, attempts and the storage that answered are one statement.
 _SETTLE = text(
     f"""
+    WITH r AS (SELECT * FROM {_RECORD}),
+    well AS (DELETE FROM endpoints WHERE host = ANY(:well)),
+    settled AS (
     UPDATE files f SET file_state = r.state, reason = r.reason, error_class = r.error_class,
       filesize = CASE WHEN r.state = 'FINISHED' THEN r.size ELSE f.filesize END,
       transferred = CASE WHEN r.state = 'FINISHED' THEN r.size ELSE f.transferred END,
@@ -35,9 +40,14 @@ _SETTLE = text(
       clean_until = now() + make_interval(secs => :clean_s),
       file_metadata = CASE WHEN r.dest_file IS NOT NULL AND jsonb_typeof(f.file_metadata) = 'object'
         THEN f.file_metadata || jsonb_build_object('dst_file', r.dest_file) ELSE f.file_metadata END
-    FROM {_RECORD} WHERE f.file_id = r.file_id AND f.attempt = r.attempt AND f.worker = :worker
+    FROM r WHERE f.file_id = r.file_id AND f.attempt = r.attempt AND f.worker = :worker
       AND f.file_state = 'ACTIVE'
-    RETURNING f.file_id, f.job_id, f.file_index, f.file_state"""  # noqa: S608 - made of constants
+    RETURNING f.file_id, f.attempt, f.job_id, f.file_index, f.file_state),
+    tried AS (
+    INSERT INTO attempts (file_id, attempt, started, ended, outcome, error_class, reason, steps)
+      SELECT r.file_id, r.attempt, r.started, r.ended, r.outcome, r.error_class, r.reason, r.steps
+      FROM r JOIN settled USING (file_id, attempt))
+    SELECT file_id, job_id, file_index, file_state FROM settled"""  # noqa: S608 - made of constants
 )
 # Files that were canceled while they were copied keep their state; what the copy left is looked after.
 _RELEASE = text(
@@ -48,6 +58,13 @@ _RELEASE = text(
       AND f.file_state <> 'ACTIVE'
     RETURNING f.job_id"""  # noqa: S608 - made of constants
 )
+_COUNT = text("""
+    UPDATE jobs j SET finished = r.finished, failed = r.failed, canceled = r.canceled, job_state = r.state,
+      revision = j.revision + 1, job_finished = CASE WHEN r.ended THEN now() ELSE j.job_finished END,
+      reason = coalesce(r.reason, j.reason)
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(job_id uuid, finished int, failed int, canceled int,
+      state text, ended bool, reason text)
+    WHERE j.job_id = r.job_id""")
 _FAIL_OVER = text("""
     UPDATE files SET file_state = 'SUBMITTED', not_before = now() WHERE file_id IN (
       SELECT DISTINCT ON (n.job_id, n.file_index) n.file_id FROM files n
@@ -78,10 +95,14 @@ class Settlement:
         self._limits = limits
         self._worker = worker
 
-    def settle(self, outcomes: Sequence[Outcome]) -> None:
+    def settle(self, outcomes: Sequence[Outcome], *, call_others: bool = True) -> None:
         """Write outcomes, and what follows from them for jobs, other sources, storage elements and tokens.
 
         An outcome of an attempt that is no longer ours changes nothing.
+
+        Args:
+            outcomes: what became of files.
+            call_others: whether other workers are to look for work: the one that settles may have no room for it.
         """
         copies = [each for each in outcomes if each.work.task is not Task.clean]
         cleaned = [each for each in outcomes if each.work.task is Task.clean]
@@ -95,11 +116,14 @@ class Settlement:
             }
             if cleaned:
                 self._clean(connection, cleaned)
+            ended = {job_id for job_id, row in locked.items() if row["job_finished"] is not None}
             if copies:
-                self._copies(connection, copies, locked)
-            purge_tokens(connection, job_ids)
+                ended |= self._copies(connection, copies, locked)
+            if ended:
+                purge_tokens(connection, sorted(ended))
             notify(connection, JOBS, job_ids)
-            notify(connection, WORK)
+            if call_others:
+                notify(connection, WORK)
 
     def _clean(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         rows = [
@@ -113,64 +137,41 @@ class Settlement:
             for each in outcomes
         ]
         connection.execute(_CLEANED, {"rows": json.dumps(rows), "worker": self._worker})
-        self._endpoints(connection, outcomes)
+        well, ill = _health(outcomes)
+        if well:
+            connection.execute(endpoints.delete().where(endpoints.c.host.in_(sorted(well))))
+        self._pause(connection, ill)
 
-    def _copies(self, connection: Connection, outcomes: Sequence[Outcome], locked: dict[str, RowMapping]) -> None:
+    def _copies(self, connection: Connection, outcomes: Sequence[Outcome], locked: dict[str, RowMapping]) -> set[str]:
+        """Write what became of copies. Returns the jobs that have ended thereby."""
+        well, ill = _health(outcomes)
         parameters = {
             "rows": json.dumps([_row(each) for each in outcomes]),
             "worker": self._worker,
             "clean_s": self._limits.clean_s,
         }
-        settled = connection.execute(_SETTLE, parameters).mappings().all()
-        connection.execute(_RELEASE, parameters)
+        settled = connection.execute(_SETTLE, {**parameters, "well": sorted(well)}).mappings().all()
         mine = {row["file_id"] for row in settled}
-        self._attempts(connection, [each for each in outcomes if each.work.file_id in mine])
-        self._endpoints(connection, outcomes)
+        if len(mine) < len(outcomes):
+            connection.execute(_RELEASE, parameters)
+        self._pause(connection, ill)
         over = [each.work.file_id for each in outcomes if each.failover and each.work.file_id in mine]
         promoted = set()
         if over:
             promoted = {(str(row[0]), row[1]) for row in connection.execute(_FAIL_OVER, {"failed": over})}
-        ended: dict[str, Counter[FileState]] = {}
+        counted: dict[str, Counter[FileState]] = {}
         for row in settled:
             job_id, state = str(row["job_id"]), FileState(row["file_state"])
-            counts = ended.setdefault(job_id, Counter())
+            counts = counted.setdefault(job_id, Counter())
             if state is not FileState.SUBMITTED and (job_id, row["file_index"]) not in promoted:
                 counts[state] += 1
-        for job_id, counts in ended.items():
-            _update_job(connection, locked[job_id], counts)
+        changes = [_job_change(locked[job_id], counts) for job_id, counts in sorted(counted.items())]
+        if changes:
+            connection.execute(_COUNT, {"rows": json.dumps(changes)})
+        return {change["job_id"] for change in changes if change["ended"]}
 
-    @staticmethod
-    def _attempts(connection: Connection, outcomes: Sequence[Outcome]) -> None:
-        rows = [
-            {
-                "file_id": each.work.file_id,
-                "attempt": each.work.attempt,
-                "started": each.started,
-                "ended": each.started + timedelta(seconds=each.seconds),
-                "outcome": _verdict(each),
-                "error_class": each.failure.kind if each.failure else None,
-                "reason": each.failure.reason if each.failure else None,
-                "steps": [step.as_dict() for step in each.steps],
-            }
-            for each in outcomes
-        ]
-        if rows:
-            connection.execute(insert(attempts), rows)
-
-    def _endpoints(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
-        """Pause storage elements that could not be reached; forget the trouble of those that answered."""
-        well: set[str] = set()
-        ill: dict[str, str] = {}
-        for each in outcomes:
-            if each.failure is not None and each.failure.kind is ErrorClass.network and each.failure.host:
-                ill[each.failure.host] = each.failure.reason
-            elif each.state is FileState.FINISHED:
-                # The source of a file that was there already, or was only looked at, has not shown itself.
-                well.add(each.work.dest_host)
-                if not each.existed and each.work.task is Task.copy:
-                    well.add(each.work.source_host)
-        if well - ill.keys():
-            connection.execute(endpoints.delete().where(endpoints.c.host.in_(sorted(well - ill.keys()))))
+    def _pause(self, connection: Connection, ill: dict[str, str]) -> None:
+        """Pause storage elements that could not be reached."""
         for host, reason in sorted(ill.items()):
             pause = func.least(self._limits.pause_s, func.power(2.0, func.least(endpoints.c.failures, 16)))
             connection.execute(
@@ -187,6 +188,21 @@ class Settlement:
                     where=endpoints.c.paused_until < func.now(),
                 )
             )
+
+
+def _health(outcomes: Sequence[Outcome]) -> tuple[set[str], dict[str, str]]:
+    """Storage elements that answered, and those that could not be reached, with the reason."""
+    well: set[str] = set()
+    ill: dict[str, str] = {}
+    for each in outcomes:
+        if each.failure is not None and each.failure.kind is ErrorClass.network and each.failure.host:
+            ill[each.failure.host] = each.failure.reason
+        elif each.state is FileState.FINISHED:
+            # The source of a file that was there already, or was only looked at, has not shown itself.
+            well.add(each.work.dest_host)
+            if not each.existed and each.work.task is Task.copy:
+                well.add(each.work.source_host)
+    return well - ill.keys(), ill
 
 
 def _verdict(outcome: Outcome) -> str:
@@ -215,10 +231,15 @@ def _row(outcome: Outcome) -> dict[str, object]:
         "spend": int(outcome.spend),
         "clean_in": outcome.clean_in_s,
         "dest_file": outcome.dest_file,
+        "started": outcome.started.isoformat(),
+        "ended": (outcome.started + timedelta(seconds=outcome.seconds)).isoformat(),
+        "outcome": _verdict(outcome),
+        "steps": [step.as_dict() for step in outcome.steps],
     }
 
 
-def _update_job(connection: Connection, job: RowMapping, counts: Counter[FileState]) -> None:
+def _job_change(job: RowMapping, counts: Counter[FileState]) -> dict[str, Any]:
+    """A job with more files ended."""
     finished = job["finished"] + counts[FileState.FINISHED]
     failed = job["failed"] + counts[FileState.FAILED]
     canceled = job["canceled"] + counts[FileState.CANCELED]
@@ -226,19 +247,15 @@ def _update_job(connection: Connection, job: RowMapping, counts: Counter[FileSta
     if state not in JOB_TERMINAL:
         state = job_state(job["elements"], finished, failed, canceled, started=True)
     ended = state in JOB_TERMINAL and job["job_finished"] is None
-    connection.execute(
-        update(jobs)
-        .where(jobs.c.job_id == bindparam("id"))
-        .values(
-            finished=finished,
-            failed=failed,
-            canceled=canceled,
-            job_state=state,
-            revision=jobs.c.revision + 1,
-            job_finished=func.now() if ended else jobs.c.job_finished,
-            reason="One or more files failed. Please have a look at the details for more information"
-            if ended and state in (JobState.FAILED, JobState.FINISHEDDIRTY)
-            else jobs.c.reason,
-        ),
-        {"id": job["job_id"]},
-    )
+    spoilt = ended and state in (JobState.FAILED, JobState.FINISHEDDIRTY)
+    return {
+        "job_id": job["job_id"],
+        "finished": finished,
+        "failed": failed,
+        "canceled": canceled,
+        "state": state,
+        "ended": ended,
+        "reason": "One or more files failed. Please have a look at the details for more information"
+        if spoilt
+        else None,
+    }

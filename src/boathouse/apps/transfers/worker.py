@@ -43,6 +43,8 @@ _DATABASE_RETRY_S = 0.5
 _STOP_S = 5.0
 """How long copies that run may end by themselves when the service is stopped."""
 _BATCH = 200
+_LINGER_S = 0.02
+"""How long outcomes wait for others to be written with, and free slots for others to be filled with."""
 _PASSING = (OperationalError, InterfaceError, PoolTimeoutError)
 """What the database says when it is not there, or when two transactions were in each other's way."""
 _P = ParamSpec("_P")
@@ -210,22 +212,26 @@ class Worker:
     async def _record(self) -> None:
         while True:
             outcomes = [await self._done.get()]
+            if len(self._running) > 1 and not self._stopping:
+                await asyncio.sleep(_LINGER_S)
             while not self._done.empty() and len(outcomes) < _BATCH:
                 outcomes.append(self._done.get_nowait())
-            await self._settle(outcomes)
+            # With room of its own this worker takes what is free now by itself; to call others each time would have all
+            # workers ask after every copy of one.
+            await self._settle(outcomes, call_others=self._stopping or len(self._running) >= self._limits.active)
             for outcome in outcomes:
                 self._running.pop(outcome.work.file_id, None)
                 self._done.task_done()
             self._wake.set()
 
-    async def _settle(self, outcomes: list[Outcome]) -> None:
+    async def _settle(self, outcomes: list[Outcome], *, call_others: bool) -> None:
         """Write outcomes. One that the database will not take must not hold up the others."""
         try:
-            await self._patiently(self._settlement.settle, outcomes)
+            await self._patiently(self._settlement.settle, outcomes, call_others=call_others)
         except SQLAlchemyError:
             if len(outcomes) > 1:
                 for outcome in outcomes:
-                    await self._settle([outcome])
+                    await self._settle([outcome], call_others=call_others)
                 return
             # Its file is still ours in the database, and is looked at again in the next round.
             log.exception("%s outcome not taken by the database", outcomes[0].work.name)
