@@ -166,10 +166,10 @@ def test_a55_upstream_stranger_waits_for_approval(strict: Both) -> None:
     events = [event for event, _ in strict.events()]
     assert "account.made" in events
     assert "login.waits" in events
-    strict.lake.sql("UPDATE users SET active = true WHERE login LIKE 'bob-community%%'")
+    strict.lake.sql("UPDATE users SET suspended = false WHERE login LIKE 'bob-community%%'")
     assert strict.sign_in("bob", browser).status == 303
     assert "bob-community" in browser.get("/account").text
-    strict.lake.sql("UPDATE users SET active = false WHERE login LIKE 'bob-community%%'")
+    strict.lake.sql("UPDATE users SET suspended = true WHERE login LIKE 'bob-community%%'")
     closed = strict.sign_in("bob")
     assert (closed.status, "closed" in closed.text) == (403, True)
 

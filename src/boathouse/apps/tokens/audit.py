@@ -13,14 +13,16 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import Connection, Engine, bindparam, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 
+from boathouse.apps.tokens import history
 from boathouse.apps.tokens.database import transaction
 from boathouse.apps.tokens.sampling import FIELD_AT_MOST, Sampler
 from boathouse.apps.tokens.schema import audit
@@ -31,17 +33,19 @@ _CHAIN_LOCK = 0x61756469
 _BATCH = 256
 _SAMPLES = 60
 _START = bytes(32)
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 _HEAD = select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)
 _ADD = insert(audit).values({column.name: bindparam(column.name) for column in audit.c})
 
-Detail = Mapping[str, str | int]
+Detail = Mapping[str, Any]
+"""A JSON object: texts, integers, and for changes the row as in ``history``."""
 
 
 @dataclass
 class _Entry:
     at_ms: int
     event: str
-    detail: dict[str, str | int]
+    detail: dict[str, Any]
     done: Future[None] = field(default_factory=Future)
 
 
@@ -69,8 +73,7 @@ class AuditLog:
         Returns:
             A future that is done when the record is on disk, or fails with the database's error.
         """
-        kept = {key: value for key, value in detail.items() if value != ""}
-        entry = _Entry(time.time_ns() // 1_000_000, event, kept)
+        entry = _entry(event, detail)
         self._queue.put(entry)
         return entry.done
 
@@ -121,8 +124,35 @@ class AuditLog:
                 entry.done.set_result(None)
 
 
+def append(connection: Connection, events: Iterable[tuple[str, Detail]]) -> None:
+    """Append records in the caller's own transaction, which must end at once: all others wait for the chain.
+
+    Args:
+        connection: with the transaction, in which the change itself was made.
+        events: what happened, and its detail.
+    """
+    if events := list(events):
+        connection.execute(_LOCK, {"key": _CHAIN_LOCK})
+        _chain(connection, [_entry(event, detail) for event, detail in events])
+
+
+def catch_up(connection: Connection) -> None:
+    """Record what the tables say and the log does not: rows of an older version, or that somebody changed by hand."""
+    connection.execute(_LOCK, {"key": history.CHANGE_LOCK})
+    found = history.differences(history.replay(connection), history.snapshot(connection))
+    append(connection, [(event, {"who": "unknown", "reason": "found so at a start", **row}) for event, row in found])
+
+
+def _entry(event: str, detail: Detail) -> _Entry:
+    return _Entry(time.time_ns() // 1_000_000, event, {key: value for key, value in detail.items() if value != ""})
+
+
 def _append(connection: Connection, batch: list[_Entry]) -> None:
-    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _CHAIN_LOCK})
+    connection.execute(_LOCK, {"key": _CHAIN_LOCK})
+    _chain(connection, batch)
+
+
+def _chain(connection: Connection, batch: list[_Entry]) -> None:
     head = connection.execute(_HEAD).first()
     seq, digest = (head.seq, head.hash) if head else (0, _START)
     rows = []

@@ -42,7 +42,7 @@ class Identities:
         """The person that an identity belongs to: by issuer and subject, never by name or address."""
         table = t.identities
         row = self._connection.execute(
-            select(table.c.sub, t.users.c.active, table.c.waiting)
+            select(table.c.sub, (t.users.c.active & ~t.users.c.suspended).label("active"), table.c.waiting)
             .select_from(table.join(t.users, table.c.sub == t.users.c.sub))
             .where(table.c.iss == issuer, table.c.subject == subject)
         ).first()
@@ -62,7 +62,9 @@ class Identities:
                 login=login,
                 name=_text(claims.get("name")) or login,
                 email=_text(claims.get("email")) if claims.get("email_verified") is True else "",
-                active=active,
+                active=True,
+                # An administrator lets them in as any other person who is switched off.
+                suspended=not active,
                 owner="admin",
             )
         )
@@ -81,7 +83,7 @@ class Identities:
 
     def activate(self, sub: str) -> None:
         """Open an account that waited."""
-        self._connection.execute(update(t.users).where(t.users.c.sub == sub).values(active=True))
+        self._connection.execute(update(t.users).where(t.users.c.sub == sub).values(suspended=False))
 
     def set_groups(self, sub: str, provider: Provider, groups: Iterable[str]) -> None:
         """Make memberships that follow from the provider's claims what they are now; others stay."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from boathouse.apps.tokens import database
+from boathouse.apps.tokens import audit, database
 from boathouse.apps.tokens.audit import AuditLog
+from boathouse.apps.tokens.database import transaction
 from boathouse.apps.tokens.keys import KeyRing
 from boathouse.apps.tokens.minting import Mint
 from boathouse.apps.tokens.passwords import Hasher
@@ -43,6 +44,7 @@ class Issuer:
         keys.publish()
         engine = database.connect(settings)
         database.migrate(engine)
+        transaction(engine, audit.catch_up)
         issuer = cls(
             settings=settings,
             engine=engine,
@@ -64,8 +66,8 @@ class Issuer:
         Raises:
             InputError: the seed file is wrong; nothing was changed.
         """
-        if self.settings.seed is not None and (changes := apply_file(self.settings.seed, self.engine, self.hasher)):
-            self.audit.record("seed.applied", changes)
+        if self.settings.seed is not None:
+            apply_file(self.settings.seed, self.engine, self.hasher)
 
     def close(self) -> None:
         """Write what waits and let go of the database."""

@@ -95,9 +95,7 @@ def _trees(wish: Scope, levels: Sequence[_Level]) -> list[Scope]:
 
     Decisions change only at paths that policies name, so it is enough to look at those and at the wish itself.
     """
-    top = wish.path or "/"
-    named = {scope.path for level in levels for policy in level for scope in policy.scopes if scope.path}
-    marks = sorted({path for path in named if path_contains(top, path)} | {top})
+    marks = _marks(wish.path or "/", levels)
     result: list[Scope] = []
     for name in filter(None, (wish.name, _WEAKER.get(wish.name))):
         operations = _OPERATIONS.get(name, (name,))
@@ -110,16 +108,73 @@ def _trees(wish: Scope, levels: Sequence[_Level]) -> list[Scope]:
     return result
 
 
+def _marks(top: str, levels: Iterable[_Level]) -> list[str]:
+    """The paths within a tree at which a decision may change, its top first."""
+    named = {scope.path for level in levels for policy in level for scope in policy.scopes if scope.path}
+    return sorted({path for path in named if path_contains(top, path)} | {top})
+
+
 def _decide(operation: str, path: str, levels: Iterable[_Level]) -> bool:
+    effects = {policy.effect for policy, _ in _speaking(operation, path, levels)}
+    return Effect.permit in effects and Effect.deny not in effects
+
+
+def _speaking(operation: str, path: str, levels: Iterable[_Level]) -> list[tuple[Policy, Scope]]:
+    """What the first level that says anything about one operation on one path says."""
     for level in levels:
-        effects = {
-            policy.effect
+        said = [
+            (policy, scope)
             for policy in level
             for scope in policy.scopes
             if operation in _OPERATIONS.get(scope.name, (scope.name,))
             and scope.path is not None
             and path_contains(scope.path, path)
-        }
-        if effects:
-            return Effect.deny not in effects
-    return False
+        ]
+        if said:
+            return said
+    return []
+
+
+def deciding(
+    wish: Scope, *, account: str, groups: Sequence[str], admin: bool, policies: Iterable[Policy]
+) -> tuple[str, ...]:
+    """Why :func:`allowed` gives a scope, or does not, in words: the policies that decide, each once.
+
+    Args:
+        wish: one scope.
+        account: login of the person.
+        groups: all groups that the person belongs to.
+        admin: whether administrative scopes may be given.
+        policies: as for :func:`allowed`.
+    """
+    levels = _levels(account, groups, policies)
+    if not wish.is_storage:
+        return _why_other(wish, levels, groups, admin=admin)
+    reasons: dict[str, None] = {}
+    top = wish.path or "/"
+    for operation in _OPERATIONS.get(wish.name, (wish.name,)):
+        for mark in _marks(top, levels):
+            said = _speaking(operation, mark, levels)
+            denials = [one for one in said if one[0].effect is Effect.deny]
+            if mark == top and not said:
+                reasons[f"no policy permits {operation} on {top}"] = None
+            elif mark == top or denials:
+                reasons.update(dict.fromkeys(_words(*one) for one in denials or said))
+    return tuple(reasons)
+
+
+def _why_other(wish: Scope, levels: Iterable[_Level], groups: Sequence[str], *, admin: bool) -> tuple[str, ...]:
+    if wish.name == GROUPS and wish.path is not None and wish.path not in groups:
+        return (f"not a member of {wish.path}",)
+    for level in levels:
+        if said := [policy for policy in level if wish in policy.scopes]:
+            denials = [policy for policy in said if policy.effect is Effect.deny]
+            return tuple(dict.fromkeys(_words(policy, wish) for policy in denials or said))
+    if wish.name.startswith(_ADMIN):
+        return ("an administrator" if admin else "not an administrator",)
+    return ("no policy speaks of it: the client's own list decides",)
+
+
+def _words(policy: Policy, scope: Scope) -> str:
+    whom = policy.account or (f"members of {policy.group}" if policy.group else "everybody")
+    return f"{policy.effect} {scope} for {whom}"

@@ -1,7 +1,8 @@
 """Tables of the issuer. Times are whole seconds since the epoch; secrets and tokens are kept as hashes only.
 
 ``owner`` tells who looks after a row: ``seed`` rows follow the seed file, ``admin`` rows are left alone by it,
-``registered`` clients look after themselves.
+``registered`` clients look after themselves. ``active`` is false for what is gone, whose name is never given again;
+``suspended`` is an administrator's switch, which the seed file leaves alone too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
@@ -40,6 +42,7 @@ users = Table(
     _text("seed_mark"),
     Column("admin", Boolean, nullable=False, server_default=false()),
     Column("active", Boolean, nullable=False),
+    Column("suspended", Boolean, nullable=False, server_default=false()),
     _text("owner", "admin"),
 )
 
@@ -62,6 +65,27 @@ members = Table(
     _text("owner", "admin"),
 )
 
+managers = Table(
+    "managers",
+    metadata,
+    Column("sub", Text, ForeignKey("users.sub"), primary_key=True),
+    Column("grp", Text, ForeignKey("groups.name"), primary_key=True),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("sub", Text, ForeignKey("users.sub"), nullable=False, index=True),
+    Column("grp", Text, ForeignKey("groups.name"), nullable=False, index=True),
+    _text("status", None),
+    _text("notes"),
+    Column("created_at", BigInteger, nullable=False),
+    Column("decided_at", BigInteger),
+    _text("decided_by"),
+    _text("motivation"),
+)
+
 clients = Table(
     "clients",
     metadata,
@@ -77,6 +101,7 @@ clients = Table(
     _text("bounded_by"),
     Column("hands_over", Boolean, nullable=False, server_default=false()),
     Column("active", Boolean, nullable=False),
+    Column("suspended", Boolean, nullable=False, server_default=false()),
     _text("owner", "admin"),
 )
 
@@ -226,4 +251,8 @@ audit = Table(
     _text("event", None),
     Column("detail", JSONB, nullable=False),
     Column("hash", LargeBinary, nullable=False),
+    # Records of changes are few among those of tokens; see history.py.
+    Index("audit_changes", "seq", postgresql_where=text("detail ? 'state'")),
+    # The log grows with time: a few pages tell where an hour lies in millions of records.
+    Index("audit_at", "at_ms", postgresql_using="brin"),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,13 +17,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from sqlalchemy import Connection, Engine, Table, delete, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
+from boathouse.apps.tokens import audit, history
 from boathouse.apps.tokens import schema as t
+from boathouse.apps.tokens.admin.checks import LOGIN, PRINTABLE
 from boathouse.apps.tokens.passwords import Hasher, hash_password
 from boathouse.apps.tokens.records import GRANT_NAMES, GRANTS
 from boathouse.errors import InputError
 from boathouse.wlcg.scopes import format_scopes, group_name, parse
 
-_SEED_LOCK = 0x73656564
+WHO = "facility file"
+"""Who acts, in the audit log, where the seed does."""
 
 
 def _checked(value: str, check: Any) -> str:
@@ -52,7 +56,7 @@ def _grant(value: str) -> str:
 
 ScopeText = Annotated[str, AfterValidator(_scope)]
 GroupName = Annotated[str, AfterValidator(_group)]
-Printable = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,255}$")]
+Printable = Annotated[str, Field(pattern=f"^{PRINTABLE}$")]
 Grant = Annotated[str, AfterValidator(_grant)]
 
 
@@ -78,7 +82,7 @@ class SeedIdentity(_Entry):
 class SeedUser(_Entry):
     """A person who signs in with a password, or elsewhere."""
 
-    login: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_.\-]{0,63}$")]
+    login: Annotated[str, Field(pattern=f"^{LOGIN}$")]
     sub: Printable
     password: SecretStr
     name: str = ""
@@ -168,7 +172,8 @@ def apply_file(path: Path, engine: Engine, hasher: Hasher) -> dict[str, int]:
     """
     seed = load(path)
     with engine.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SEED_LOCK})
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": history.CHANGE_LOCK})
+        before = history.snapshot(connection)
         changes = {
             "groups": _groups(connection, seed.groups),
             "users": _users(connection, seed.users, hasher),
@@ -177,7 +182,12 @@ def apply_file(path: Path, engine: Engine, hasher: Hasher) -> dict[str, int]:
             "clients": _clients(connection, seed.clients, hasher),
             "policies": _policies(connection, seed.policies),
         }
-    return {table: count for table, count in changes.items() if count}
+        counts = {table: count for table, count in changes.items() if count}
+        if counts:
+            rows = history.differences(before, history.snapshot(connection))
+            events = [(event, {"who": WHO, **detail}) for event, detail in rows]
+            audit.append(connection, [("seed.applied", counts), *events])
+    return counts
 
 
 def _upsert(connection: Connection, table: Table, key: str, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -295,14 +305,19 @@ def _clients(connection: Connection, clients: tuple[SeedClient, ...], hasher: Ha
 
 def _policies(connection: Connection, policies: Iterable[SeedPolicy]) -> int:
     columns = ("effect", "account", "grp", "scope", "description")
-    wanted = sorted(
+    wanted = Counter(
         (p.effect, p.account, p.group, format_scopes(parse(" ".join(p.scopes))), p.description) for p in policies
     )
-    owned = select(*(t.policies.c[name] for name in columns)).where(t.policies.c.owner == "seed")
-    there = sorted(tuple(row) for row in connection.execute(owned))
-    if there == wanted:
-        return 0
-    connection.execute(delete(t.policies).where(t.policies.c.owner == "seed"))
-    for values in wanted:
-        connection.execute(insert(t.policies).values(**dict(zip(columns, values, strict=True)), owner="seed"))
-    return len(wanted)
+    owned = select(t.policies.c.id, *(t.policies.c[name] for name in columns)).where(t.policies.c.owner == "seed")
+    gone = []
+    # Those that stay keep their numbers: the audit log tells what changed, and nothing else.
+    for number, *values in connection.execute(owned.order_by(t.policies.c.id)):
+        if wanted[key := tuple(values)]:
+            wanted[key] -= 1
+        else:
+            gone.append(number)
+    connection.execute(delete(t.policies).where(t.policies.c.id.in_(gone)))
+    added = list(wanted.elements())
+    for row in added:
+        connection.execute(insert(t.policies).values(**dict(zip(columns, row, strict=True)), owner="seed"))
+    return len(gone) + len(added)

@@ -20,7 +20,7 @@ LONGEST_LIFE_S = 6 * 3600
 """No access token lives longer (WLCG profile 4.3.1)."""
 
 # Statements are built once: what a request costs is the database's work, not SQLAlchemy's.
-_CLIENT = select(t.clients).where(t.clients.c.client_id == bindparam("key"), t.clients.c.active)
+_CLIENT = select(t.clients).where(t.clients.c.client_id == bindparam("key"), t.clients.c.active, ~t.clients.c.suspended)
 _MEMBERSHIPS = (
     select(
         func.array_agg(aggregate_order_by(t.groups.c.name, t.members.c.position, t.groups.c.name)).label("names"),
@@ -36,9 +36,13 @@ _MEMBERSHIPS = (
     .lateral("memberships")
 )
 _USER_COLUMNS = (t.users.c.sub, t.users.c.login, t.users.c.name, t.users.c.email, t.users.c.admin)
-_USER = select(*_USER_COLUMNS, _MEMBERSHIPS.c.names, _MEMBERSHIPS.c.optional).where(t.users.c.active)
+_USER = select(*_USER_COLUMNS, _MEMBERSHIPS.c.names, _MEMBERSHIPS.c.optional).where(
+    t.users.c.active, ~t.users.c.suspended
+)
 _USER_BY_SUB = _USER.where(t.users.c.sub == bindparam("key"))
-_CREDENTIAL = select(t.users.c.sub, t.users.c.password).where(t.users.c.login == bindparam("key"), t.users.c.active)
+_CREDENTIAL = select(t.users.c.sub, t.users.c.password).where(
+    t.users.c.login == bindparam("key"), t.users.c.active, ~t.users.c.suspended
+)
 _POLICIES = select(t.policies.c.effect, t.policies.c.scope, t.policies.c.account, t.policies.c.grp).where(
     or_(
         t.policies.c.account == bindparam("account"),
@@ -91,16 +95,23 @@ class Store:
     def __init__(self, connection: Connection, hasher: Hasher, *, clock: Callable[[], float] = time.time) -> None:
         self._connection = connection
         self._hasher = hasher
+        self.changes: list[tuple[str, dict[str, Any]]] = []
+        """Events and details of what was changed; they go into the audit log with the end of the transaction."""
         self.now = int(clock())
+
+    @property
+    def connection(self) -> Connection:
+        """The connection with the transaction, for whole sets of questions that lie in modules of their own."""
+        return self._connection
+
+    @property
+    def hasher(self) -> Hasher:
+        """Hashes client secrets."""
+        return self._hasher
 
     def _one(self, statement: Any, **values: Any) -> dict[str, Any] | None:
         row = self._connection.execute(statement, values).mappings().one_or_none()
         return dict(row) if row is not None else None
-
-    @property
-    def connection(self) -> Connection:
-        """The connection, for questions that have a module of their own."""
-        return self._connection
 
     def ping(self) -> None:
         """Ask the database for a sign of life."""

@@ -19,7 +19,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from boathouse.apps.tokens import database, tracing
+from boathouse.apps.tokens import audit, database, tracing
 from boathouse.apps.tokens.issuer import Issuer
 from boathouse.apps.tokens.oauth import Request, Server
 from boathouse.apps.tokens.store import Store
@@ -107,6 +107,8 @@ def endpoint(issuer: Issuer, handler: Handler) -> Callable[[HttpRequest], Awaita
             call = Call(issuer, Store(connection, issuer.hasher), http, query, form, body)
             response = handler(call)
             call.server.settle()
+            # Last of all: until the transaction ends, no other record is written.
+            audit.append(connection, call.store.changes)
             return response
 
         return await run_in_threadpool(_work, issuer, http, run)

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
-from boathouse.apps.tokens import sessions
+from boathouse.apps.tokens import history, sessions
 from boathouse.apps.tokens.identities import Identities, Linked
 from boathouse.apps.tokens.pages.render import message
 from boathouse.apps.tokens.pages.signin import local_page
@@ -71,6 +71,18 @@ def _person(call: Call, provider: Provider, claims: Mapping[str, Any]) -> str | 
     """The subject that the session is for, or the page that says why there is none."""
     links = Identities(call.store.connection, call.store.now)
     found = links.find(provider.issuer, claims["sub"])
+    before = history.of_person(call.store.connection, found.sub) if found else {}
+    outcome = _admit(call, provider, claims, links, found)
+    if now := links.find(provider.issuer, claims["sub"]):
+        changed = history.differences(before, history.of_person(call.store.connection, now.sub))
+        who = {"who": f"provider {provider.name}", "address": call.address}
+        call.store.changes += [(event, {**who, **detail}) for event, detail in changed]
+    return outcome
+
+
+def _admit(
+    call: Call, provider: Provider, claims: Mapping[str, Any], links: Identities, found: Linked | None
+) -> str | Response:
     decided = admission(provider.admit, claims)
     facts = {"provider": provider.name, "subject": claims["sub"]}
     if found is None:
