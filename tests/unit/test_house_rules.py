@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -43,8 +44,14 @@ ENVIRONMENT_READERS = {
 }
 """Everything else is told what it needs; see CONTRIBUTING.md."""
 
-ROWS = (1, 2, 3, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 57, 93, 110, 112)
+ROWS = (1, 2, 3, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16, 17, 18, 20, 21, 22, 23, 55, 57, 93, 110, 112)
 """Rows of the requirements that are met, each by tests named ``test_a<row>_…``."""
+
+WLCG_SECTIONS = (
+    *("2.1.1", "2.1.2", "2.2.1", "2.2.2", "2.2.4", "3.1", "3.2", "3.4", "4.2", "4.2.1", "4.3.1", "4.3.2"),
+    *("5.2.3", "5.2.4"),
+)
+"""Sections of the WLCG Common JWT Profile 1.3 that demand something of an issuer."""
 
 LONGEST_MODULE, LONGEST_FUNCTION = 600, 100
 
@@ -129,6 +136,35 @@ def _reraises(entry: str) -> bool:
     return "raise" in body or any(".exception(" in line for line in body)
 
 
+@pytest.mark.parametrize("app", ["tokens", "transfers"])
+def test_migrations_stand_in_one_line_up_to_the_version_that_the_code_wants(app: str) -> None:
+    home = CHECKOUT / "src" / "boathouse" / "apps" / app
+    texts = [path.read_text(encoding="utf-8") for path in sorted((home / MIGRATIONS).glob("[0-9]*.py"))]
+    links = [re.findall(r'^(?:down_)?revision = (?:"(\w+)"|None)$', text, re.MULTILINE) for text in texts]
+    head = re.search(r'^HEAD = "(\w+)"$', (home / "database.py").read_text(encoding="utf-8"), re.MULTILINE)
+    assert head
+    numbers = [f"{number:04}" for number in range(len(texts) + 1)]
+    assert links == [[one, "" if before == "0000" else before] for before, one in pairwise(numbers)]
+    assert head[1] == numbers[-1]
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_every_requirement_has_a_test_named_after_it(row: int) -> None:
     assert found(rf"def test_a{row}_", python_files("tests"))
+
+
+def test_every_demand_of_the_wlcg_profile_has_a_test_that_names_its_section() -> None:
+    path = CHECKOUT / "tests" / "services" / "tokens" / "test_wlcg_profile.py"
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    (table,) = (
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "PROFILE"
+    )
+    profile: dict[str, str] = ast.literal_eval(table)
+    tests = {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")}
+    assert set(profile.values()) == tests
+    sections = {demand.partition(" ")[0] for demand in profile}
+    assert sections == set(WLCG_SECTIONS)
+    for demand, test in profile.items():
+        assert test.startswith(f"test_{demand.partition(' ')[0].replace('.', '_')}_"), demand

@@ -76,7 +76,25 @@ PATCHES: tuple[Patch, ...] = (
         "rucio.core.oidc:__get_rucio_oidc_clients",
         "(keytimeout=43200)",
         "tokens:oidc_clients",
-        "keys for the browser login are kept for 12 hours",
+        "keys for the browser login are kept for 12 hours, and its client is that of services",
+    ),
+    Patch(
+        "rucio.core.oidc:get_auth_oidc",
+        "(account, *, session, **kwargs)",
+        "browserlogin:get_auth_oidc",
+        "with polling, the token goes to whoever made a link that somebody else opened; strangers fill the table",
+    ),
+    Patch(
+        "rucio.core.authentication:redirect_auth_oidc",
+        "(auth_code, fetchtoken=False, *, session)",
+        "browserlogin:redirect_auth_oidc",
+        "a code fetches the token again and again, also after its five minutes",
+    ),
+    Patch(
+        "rucio.core.oidc:__save_validated_token",
+        "(token, valid_dict, extra_dict=None, *, session)",
+        "browserlogin:save_validated_token",
+        "a stored token is taken as valid without a look at its issuer, and its column is too short for many audiences",
     ),
     Patch(
         "rucio.core.authentication:TOKENREGION",

@@ -136,6 +136,13 @@ def request_token(audience: str, scope: str, use_cache: bool = True) -> str | No
 
 
 def oidc_clients(keytimeout: int = 300) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Replaces ``rucio.core.oidc.__get_rucio_oidc_clients``: keys are kept for five minutes, not twelve hours."""
+    """Replaces ``rucio.core.oidc.__get_rucio_oidc_clients``: keys are kept for five minutes, not twelve hours.
+
+    For the browser login it is the client of the block ``login``, which may have nothing but the catalogue's tokens.
+    """
     clients, admin_clients = _stock_oidc_clients(keytimeout=keytimeout)
+    for entry in read_secrets(Path(config_get("oidc", "idpsecrets"))).values():
+        if (login := entry.get("login")) and entry["issuer"] in clients:
+            own = oidc.RegistrationResponse(**login, redirect_uris=entry["redirect_uris"])
+            clients[entry["issuer"]].store_registration_info(own)
     return clients, admin_clients

@@ -36,19 +36,13 @@ BODY_LIMIT = 32 * 2**20
 application.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
 
 _LOGINS = ("/auth/userpass", "/auth/x509", "/auth/x509_proxy", "/auth/gss", "/auth/ssh", "/auth/ssh_challenge_token")
-_BROWSER_LOGINS = (
-    "/auth/saml",
-    "/auth/oidc",
-    "/auth/oidc_code",
-    "/auth/oidc_token",
-    "/auth/oidc_redirect",
-    "/auth/oidc_refresh",
-)
+_BROWSER_LOGINS = ("/auth/saml", "/auth/oidc_token", "/auth/oidc_refresh")
+"""Of those by OpenID Connect, the one with a code stays: see :mod:`boathouse_rucio_site.browserlogin`."""
 
 
 @application.before_request
 def only_tokens_log_in() -> tuple[str, int] | None:
-    """No passwords, and no browser login, whose polling gives a token to whoever made the link."""
+    """No passwords, and no tokens that Rucio would keep and renew."""
     path = flask.request.path
     if any(path == login or path.startswith(f"{login}/") for login in (*_LOGINS, *_BROWSER_LOGINS)):
         return "Log in with a token of the issuer.\n", 404

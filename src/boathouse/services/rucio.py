@@ -13,6 +13,9 @@ from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKin
 from boathouse.plan.service import Context, Contribution, Service
 from boathouse.services.postgres import database_url
 
+LOGIN_CLIENT = "rucio-login"
+"""The issuer's name of the client with which people log in to the catalogue by browser."""
+
 DAEMONS = "rucio-daemons"
 """Unit of the daemons."""
 
@@ -158,6 +161,7 @@ class Rucio(Service):
             secrets=(
                 Secret("client-rucio"),
                 Secret("client-rucio-admin"),
+                Secret(f"client-{LOGIN_CLIENT}"),
                 *(Secret(f"sub-{login}", SecretKind.uuid) for login in context.facility.users),
             ),
             certificates=(Certificate(self.name, addresses=(context.addresses[self.name],), dns=("localhost",)),),
@@ -211,7 +215,9 @@ def _identity_providers(context: Context) -> dict[str, Any]:
             "issuer": context.issuer,
             "client_id": "rucio",
             "client_secret": "${secret:client-rucio}",
-            "redirect_uris": [f"{context.catalogue}/auth/oidc_code", f"{context.catalogue}/auth/oidc_token"],
+            "redirect_uris": [login_redirect(context)],
+            # The site package takes it for the browser login.
+            "login": {"client_id": LOGIN_CLIENT, "client_secret": f"${{secret:client-{LOGIN_CLIENT}}}"},
             "SCIM": {
                 "client_id": "rucio-admin",
                 "client_secret": "${secret:client-rucio-admin}",
@@ -219,6 +225,11 @@ def _identity_providers(context: Context) -> dict[str, Any]:
             },
         }
     }
+
+
+def login_redirect(context: Context) -> str:
+    """Where the issuer sends a browser back to."""
+    return f"{context.catalogue}/auth/oidc_code"
 
 
 def lake_description(context: Context) -> dict[str, Any]:

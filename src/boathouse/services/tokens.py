@@ -11,14 +11,16 @@ from boathouse.facility.model import Facility, scope_directories
 from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, Secret, SecretKind, Unit
 from boathouse.plan.service import Context, Contribution, Service
 from boathouse.services.postgres import database_url
+from boathouse.services.rucio import LOGIN_CLIENT, login_redirect
+from boathouse.wlcg.scopes import PROFILE
 
-CONFIDENTIAL_CLIENTS = ("rucio", "rucio-admin", "transfers", "cache", "operator")
+CONFIDENTIAL_CLIENTS = ("rucio", "rucio-admin", LOGIN_CLIENT, "transfers", "cache", "operator")
 """Clients with a secret, which is in ``secrets/client-<name>``."""
 
 PEOPLE = "boathouse"
 """The public client of people's command line."""
 
-_IDENTITY = ("openid", "profile", "email", "offline_access", "wlcg", "wlcg.groups")
+_IDENTITY = ("openid", "profile", "email", "offline_access", *PROFILE, "wlcg.groups")
 _ANYWHERE = ("storage.read:/", "storage.create:/", "storage.modify:/")
 _JOBS = ("compute.read", "compute.create", "compute.modify", "compute.cancel")
 _WRITERS = ("storage.read", "storage.create", "storage.modify", "storage.stage")
@@ -134,11 +136,19 @@ def _clients(context: Context) -> list[dict[str, Any]]:
         _confidential(
             "rucio",
             "the catalogue (Rucio)",
-            # No authorization code: whoever starts Rucio's browser login chooses account, scope and audience, and
-            # whoever polls gets the token, so that one link opened by somebody else would hand over theirs.
             grants=["client_credentials", "token_exchange"],
             scopes=[*_IDENTITY, "fts", *_ANYWHERE],
             exchange_from=["boathouse"],
+        ),
+        _confidential(
+            LOGIN_CLIENT,
+            "a login to the catalogue (Rucio)",
+            # Whoever starts such a login is unknown: it gives no more than the catalogue, and nothing that renews.
+            grants=["authorization_code"],
+            scopes=["openid", "profile"],
+            audiences=["rucio"],
+            redirect_uris=[login_redirect(context)],
+            hands_over=True,
         ),
         _confidential("rucio-admin", "the catalogue's list of people", scopes=["scim:read"]),
         _confidential(
@@ -173,7 +183,7 @@ def _unique(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _confidential(client: str, name: str, *, scopes: list[str], **more: list[str]) -> dict[str, Any]:
+def _confidential(client: str, name: str, *, scopes: list[str], **more: Any) -> dict[str, Any]:
     return {
         "client_id": client,
         "name": name,

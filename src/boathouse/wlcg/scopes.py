@@ -20,6 +20,10 @@ STORAGE = frozenset({"storage.read", "storage.create", "storage.modify", "storag
 COMPUTE = frozenset({"compute.read", "compute.create", "compute.modify", "compute.cancel"})
 """Capabilities on computing resources; they carry no path."""
 GROUPS = "wlcg.groups"
+HOST = "host.auth"
+"""Says that the subject is a host, ``host:`` and its name (section 2.2.4)."""
+PROFILE = ("wlcg", "wlcg:1.0")
+"""Scopes that ask for tokens of this profile (section 3.4)."""
 CAPABILITY_SET = "wlcg.capabilityset"
 
 _IMPLIED = {"storage.modify": "storage.create"}

@@ -18,14 +18,11 @@ LIMIT = 32 * 2**20
     [
         *("userpass", "x509", "x509_proxy", "gss", "ssh", "ssh_challenge_token", "saml"),
         *(
-            "oidc",
-            "oidc/",
-            "oidc_code",
             "oidc_token",
-            "oidc_redirect",
-            "oidc_redirect?code=x",
+            "oidc_token/",
+            "oidc_token?code=x",
             "oidc_refresh",
-            "%6fidc",
+            "%6fidc_refresh",
         ),
     ],
 )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
 import pytest
 import urllib3
@@ -35,7 +35,7 @@ ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 CALLBACK = "https://localhost:20499/callback"
 STORAGE = "127.0.1.11"
 ALICE, BOB = "2b7c11f4-9a33-4c8e-a001-000000000001", "2b7c11f4-9a33-4c8e-a001-000000000002"
-SECRETS = {name: f"secret-of-{name}" for name in ("rucio", "transfers", "plain", "bounded")}
+SECRETS = {name: f"secret-of-{name}" for name in ("rucio", "transfers", "plain", "bounded", "host:node1.example.org")}
 PASSWORD = "correct horse battery staple"
 
 
@@ -45,7 +45,7 @@ def policy(effect: str, *scopes: str, **whom: str) -> dict[str, Any]:
 
 def seed() -> dict[str, Any]:
     """Alice may see the embargoed data of magic, Bob may not."""
-    identity = ["openid", "profile", "email", "offline_access", "wlcg", "wlcg.groups"]
+    identity = ["openid", "profile", "email", "offline_access", "wlcg", "wlcg:1.0", "wlcg.groups", "host.auth"]
     storage = ["storage.read:/", "storage.create:/", "storage.modify:/"]
     return {
         "groups": [{"name": f"/escape{name}"} for name in ("", "/cms", "/magic")]
@@ -104,6 +104,12 @@ def seed() -> dict[str, Any]:
                 "redirect_uris": [CALLBACK],
                 "exchange_from": ["boathouse"],
                 "audiences": [STORAGE, "rucio"],
+            },
+            {
+                "client_id": "host:node1.example.org",
+                "secret": SECRETS["host:node1.example.org"],
+                "grants": ["client_credentials"],
+                "scopes": ["host.auth"],
             },
         ],
         "policies": [
@@ -193,7 +199,7 @@ class Issuer:
         """A form, with the client's secret if it has one."""
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         if client in SECRETS:
-            headers |= urllib3.make_headers(basic_auth=f"{client}:{SECRETS[client]}")
+            headers |= urllib3.make_headers(basic_auth=f"{quote_plus(client)}:{SECRETS[client]}")
         elif client:
             form["client_id"] = client
         return self.request("POST", path, body=urlencode(form), headers=headers)

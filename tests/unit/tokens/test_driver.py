@@ -94,6 +94,7 @@ def test_every_placeholder_has_its_secret(seed: Seed) -> None:
         "boathouse",
         "rucio",
         "rucio-admin",
+        "rucio-login",
         "transfers",
         "cache",
         "operator",
@@ -112,10 +113,15 @@ def test_people_get_no_tokens_for_the_doors_of_copies(context: Context, seed: Se
     ]
 
 
-def test_no_client_sends_people_to_a_browser_login(seed: Seed) -> None:
-    for client in seed.clients:
-        assert "authorization_code" not in client.grants
-        assert not client.redirect_uris
+def test_the_browser_login_gives_the_catalogue_and_nothing_that_lasts(seed: Seed) -> None:
+    (client,) = (client for client in seed.clients if client.redirect_uris)
+    assert client.client_id == "rucio-login"
+    assert client.grants == ("authorization_code",)
+    assert client.scopes == ("openid", "profile")
+    assert client.audiences == ("rucio",)
+    assert client.hands_over
+    assert not client.trusted
+    assert [other.client_id for other in seed.clients if "authorization_code" in other.grants] == ["rucio-login"]
 
 
 def scopes(capability: str, *paths: str) -> str:

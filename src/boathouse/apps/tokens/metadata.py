@@ -6,7 +6,7 @@ from typing import Any
 
 from boathouse.apps.tokens.grants import ANY_METHOD, SECRET
 from boathouse.apps.tokens.records import GRANTS
-from boathouse.wlcg.scopes import COMPUTE, STORAGE
+from boathouse.wlcg.scopes import COMPUTE, PROFILE, STORAGE
 
 
 def metadata(issuer: str, *, registration: str | None) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def metadata(issuer: str, *, registration: str | None) -> dict[str, Any]:
             "profile",
             "email",
             "offline_access",
-            "wlcg",
+            *PROFILE,
             "wlcg.groups",
             "fts",
             *sorted(f"{name}:/" for name in STORAGE),

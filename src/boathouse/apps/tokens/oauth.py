@@ -25,7 +25,7 @@ from boathouse.apps.tokens.passwords import fingerprint, random_token
 from boathouse.apps.tokens.policies import allowed
 from boathouse.apps.tokens.records import REFRESH, Client, User
 from boathouse.apps.tokens.store import Store
-from boathouse.wlcg.scopes import Scope
+from boathouse.wlcg.scopes import HOST, Scope
 
 # Authlib writes tokens and secrets' owners at debug level.
 logging.getLogger("authlib").setLevel(logging.WARNING)
@@ -104,6 +104,12 @@ def permitted(client: Client, audience: tuple[str, ...]) -> tuple[str, ...]:
 def speakable(text: str) -> str:
     """Text cut down to what an error description may hold (RFC 6749, 5.2)."""
     return re.sub(r"[^\x20\x21\x23-\x5b\x5d-\x7e]", "?", text)[:120]
+
+
+def _without_host(scopes: Sequence[Scope], client: Client, user: User | None, sub: str) -> Sequence[Scope]:
+    """The scopes; the one that says which host a token speaks for only where it does (WLCG profile 2.2.4)."""
+    is_host = user is None and not sub and client.client_id.startswith("host:")
+    return [scope for scope in scopes if is_host or scope.name != HOST]
 
 
 class Request(OAuth2Request):  # type: ignore[misc]
@@ -274,7 +280,7 @@ class Server(AuthorizationServer):  # type: ignore[misc]
         """
         client = request.client
         assert client is not None
-        scopes = self._granted(scopes, user)
+        scopes = self._granted(_without_host(scopes, client, user, sub), user)
         act = act or (login.act if login else None)
         # What a refresh token or a code carries is checked anew: the list may have changed since.
         audience = permitted(client, request.payload.audience() or (login.audience if login else ()))

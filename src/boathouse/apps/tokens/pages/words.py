@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from boathouse.wlcg.scopes import GROUPS, STORAGE, Scope
+from boathouse.wlcg.scopes import GROUPS, PROFILE, STORAGE, Scope
 
 _WORDS = {
     "openid": "know who you are",
@@ -25,7 +25,7 @@ _WORDS = {
 }
 
 # "wlcg" names a format, and for how long a client acts is told apart from what it does.
-_UNSAID = frozenset({"wlcg", "offline_access"})
+_UNSAID = frozenset({*PROFILE, "offline_access"})
 
 
 @dataclass(frozen=True)
