@@ -21,6 +21,7 @@ from boathouse.lake.session import Session
 from boathouse.lake.sources import LocalSource, Source, scan
 from boathouse.lake.storage import Storage
 from boathouse.lake.tokens import Issuer, audiences
+from boathouse.lake.transfers import Transfers
 from boathouse.lake.upload import Item, Order, Uploader, UploadResult
 from boathouse.plan.model import Endpoints
 
@@ -97,6 +98,11 @@ class Lake:
     def copies(self) -> Copies:
         """Third-party copies by the transfer service."""
         return Copies(Http(self.endpoints.ca_bundle, failure=TransferError), self.endpoints.transfers, self._token)
+
+    @cached_property
+    def transfers(self) -> Transfers:
+        """The jobs of the transfer service."""
+        return Transfers(Http(self.endpoints.ca_bundle, failure=TransferError), self.endpoints.transfers, self._token)
 
     # -- reading -------------------------------------------------------------------------------------------------
 

@@ -348,3 +348,43 @@ def test_after_all_faults_storage_holds_what_finished_and_nothing_else(box: Box,
     kept = {line.path for case in CASES if case.succeeds or case.there for line in [table.lines[case.fault]]}
     directory: Path = box.destination.path("/lake/cms/faults")
     assert {f"/lake/cms/faults/{path.name}" for path in directory.iterdir()} == kept
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.fault.replace(" ", "-"))
+def test_c4_the_verdict_names_the_class_of_the_fault(table: Table, case: Case) -> None:
+    verdict = table.lines[case.fault].why["verdict"]
+    failed = [each for each in case.tries if each is not None]
+    if not failed:
+        assert verdict is None
+        return
+    assert verdict["class"] == failed[-1]
+    assert verdict["over"] is case.succeeds
+    assert verdict["do"]
+    last = [attempt for attempt in table.lines[case.fault].why["attempts"] if attempt["error_class"]][-1]
+    assert verdict["cause"] in last["reason"]
+    if "ended at" not in verdict["cause"]:
+        assert any(step["answered"] for step in last["steps"]), "what each side answered is told"
+
+
+LAYERS = {
+    "source token expired": "token",
+    "destination token of wrong scope": "token",
+    "source token revoked": "token",
+    "source missing": "storage",
+    "source's server fails": "storage",
+    "destination's server fails": "storage",
+    "bytes change on the way always": "storage",
+    "source stalls once": "network",
+    "source's name is not known": "network",
+    "destination refuses connections for a while": "network",
+    "destination full": "capacity",
+    "half-written destination that may not be replaced": "policy",
+}
+
+
+@pytest.mark.parametrize("fault", LAYERS)
+def test_a36_the_verdict_says_whether_network_storage_or_data_management_is_at_fault(table: Table, fault: str) -> None:
+    verdict = table.lines[fault].why["verdict"]
+    assert verdict["layer"] == LAYERS[fault]
+    if verdict["side"] in ("SOURCE", "DESTINATION"):
+        assert verdict["host"], "the element at fault is named"

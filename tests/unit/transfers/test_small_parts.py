@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.apps.transfers import jwt, views
+from boathouse.apps.transfers import diagnosis, jwt, views
 from boathouse.apps.transfers.metrics import Metrics
 from boathouse.apps.transfers.seal import Seal
 from boathouse.apps.transfers.settings import load
@@ -105,13 +105,13 @@ def test_what_a_file_awaits() -> None:
         "clean_at": None,
         "transferred": 7,
     }
-    assert views.awaits(row, {}, now) == "a free slot from a to b"
-    assert "next attempt" in str(views.awaits({**row, "not_before": now + timedelta(minutes=1)}, {}, now))
-    assert "7 bytes" in str(views.awaits({**row, "file_state": "ACTIVE", "busy": True}, {}, now))
-    assert "removal" in str(views.awaits({**row, "file_state": "CANCELED", "busy": True}, {}, now))
-    assert views.awaits({**row, "file_state": "FINISHED"}, {}, now) is None
+    assert diagnosis.awaits(row, {}, now) == "a free slot from a to b"
+    assert "next attempt" in str(diagnosis.awaits({**row, "not_before": now + timedelta(minutes=1)}, {}, now))
+    assert "7 bytes" in str(diagnosis.awaits({**row, "file_state": "ACTIVE", "busy": True}, {}, now))
+    assert "removal" in str(diagnosis.awaits({**row, "file_state": "CANCELED", "busy": True}, {}, now))
+    assert diagnosis.awaits({**row, "file_state": "FINISHED"}, {}, now) is None
     trouble = {"b": {"paused_until": now, "reason": "refused"}}
-    assert str(views.awaits(row, trouble, now)).endswith("refused")
+    assert str(diagnosis.awaits(row, trouble, now)).endswith("refused")
 
 
 def test_labels_of_metrics_are_escaped() -> None:

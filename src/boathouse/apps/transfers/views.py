@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -52,6 +52,11 @@ def job(row: Mapping[str, Any]) -> Json:
         "internal_job_params": None,
         "target_qos": None,
         "os_project_id": None,
+        # Not of FTS3: how many files there are, and how they ended.
+        "elements": row["elements"],
+        "finished": row["finished"],
+        "failed": row["failed"],
+        "canceled": row["canceled"],
     }
 
 
@@ -152,58 +157,3 @@ def _https(host: str) -> str:
 
 def _element(surl: str) -> str:
     return "/".join(surl.split("/")[:3])
-
-
-def why(
-    job_row: Mapping[str, Any],
-    file_rows: Sequence[Mapping[str, Any]],
-    tries: Mapping[int, Sequence[Mapping[str, Any]]],
-    unreachable: Mapping[str, Mapping[str, Any]],
-) -> Json:
-    """The causal chain of a job: what was tried, when, what each side answered, and what is awaited."""
-    return {
-        "job_id": job_row["job_id"],
-        "job_state": job_row["job_state"],
-        "reason": job_row["reason"],
-        "files": [
-            {
-                "file_id": row["file_id"],
-                "file_state": row["file_state"],
-                "source": row["source_surl"],
-                "destination": row["dest_surl"],
-                "reason": row["reason"],
-                "error_class": row["error_class"],
-                "awaits": awaits(row, unreachable, datetime.now(UTC)),
-                "attempts": [
-                    {
-                        "attempt": each["attempt"],
-                        "started": timestamp(each["started"]),
-                        "ended": timestamp(each["ended"]),
-                        "outcome": each["outcome"],
-                        "error_class": each["error_class"],
-                        "reason": each["reason"],
-                        "steps": each["steps"],
-                    }
-                    for each in tries.get(row["file_id"], ())
-                ],
-            }
-            for row in file_rows
-        ],
-    }
-
-
-def awaits(row: Mapping[str, Any], unreachable: Mapping[str, Mapping[str, Any]], now: datetime) -> str | None:
-    """What a file waits for, in words; None if it waits for nothing."""
-    if row["busy"] and row["file_state"] != FileState.ACTIVE:
-        return f"the removal of what an aborted copy may have left, at {timestamp(row['clean_at']) or 'this moment'}"
-    if row["file_state"] == FileState.ACTIVE:
-        return f"the end of the copy, {row['transferred']} bytes so far"
-    if row["file_state"] != FileState.SUBMITTED:
-        return None
-    for host in (row["dest_host"], row["source_host"]):
-        if host in unreachable:
-            trouble = unreachable[host]
-            return f"{host} to be reachable, tried again at {timestamp(trouble['paused_until'])}: {trouble['reason']}"
-    if row["not_before"] > now:
-        return f"its next attempt at {timestamp(row['not_before'])}"
-    return f"a free slot from {row['source_host']} to {row['dest_host']}"

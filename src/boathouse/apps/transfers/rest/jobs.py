@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from boathouse.apps.transfers import submission, urls, views
+from boathouse.apps.transfers import diagnosis, submission, urls, views
 from boathouse.apps.transfers.policy import BanStatus
 from boathouse.apps.transfers.rest.base import (
     Handlers,
@@ -232,4 +232,4 @@ class Jobs(Handlers):
         rows = (await thread(self._store.files, [job_id]))[job_id]
         tries = await thread(self._store.attempts, job_id)
         unreachable = await thread(self._store.unreachable)
-        return JSONResponse(views.why(job, rows, tries, unreachable))
+        return JSONResponse(diagnosis.why(job, rows, tries, unreachable, self._steering.decisions().policy))
