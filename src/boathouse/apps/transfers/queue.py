@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, RowMapping, insert, select, text, update
 
-from boathouse.apps.transfers import database, jwt
+from boathouse.apps.transfers import database, jwt, policy
 from boathouse.apps.transfers.events import JOBS, WORK, WORKER_LOCK, notify
-from boathouse.apps.transfers.scheduler import Link, slots
+from boathouse.apps.transfers.policy import Policy
+from boathouse.apps.transfers.scheduler import Group, Rules, slots
 from boathouse.apps.transfers.seal import Seal
 from boathouse.apps.transfers.settings import Limits
 from boathouse.apps.transfers.states import FileState, JobState
@@ -24,42 +26,52 @@ from boathouse.apps.transfers.tables import files, jobs, tokens, workers
 from boathouse.apps.transfers.work import Task, Token, Work
 from boathouse.errors import AuthError
 
-_CLAIM_LOCK = 0x636C6169
+CLAIM_LOCK = 0x636C6169
+"""Whoever holds this advisory lock claims; nobody else does meanwhile."""
 _GRACE_S = 5
 """After PostgreSQL itself was restarted, workers get this long to take their locks again."""
 
-_LINKS = text("""
-    WITH RECURSIVE links AS (
-        (SELECT source_host, dest_host FROM files WHERE file_state = 'SUBMITTED'
-         ORDER BY source_host, dest_host LIMIT 1)
+_GROUPS = text("""
+    WITH RECURSIVE groups AS (
+        (SELECT source_host, dest_host, vo, activity FROM files WHERE file_state = 'SUBMITTED'
+         ORDER BY source_host, dest_host, vo, activity LIMIT 1)
       UNION ALL
-        SELECT next.source_host, next.dest_host FROM links, LATERAL (
-            SELECT source_host, dest_host FROM files WHERE file_state = 'SUBMITTED'
-               AND (source_host, dest_host) > (links.source_host, links.dest_host)
-            ORDER BY source_host, dest_host LIMIT 1) next)
-    SELECT source_host, dest_host FROM links""")
-_ACTIVE = text(
-    "SELECT source_host, dest_host, count(*) FROM files WHERE file_state = 'ACTIVE' GROUP BY source_host, dest_host"
-)
+        SELECT next.source_host, next.dest_host, next.vo, next.activity FROM groups, LATERAL (
+            SELECT source_host, dest_host, vo, activity FROM files WHERE file_state = 'SUBMITTED'
+               AND (source_host, dest_host, vo, activity)
+                 > (groups.source_host, groups.dest_host, groups.vo, groups.activity)
+            ORDER BY source_host, dest_host, vo, activity LIMIT 1) next)
+    SELECT source_host, dest_host, vo, activity FROM groups""")
+_ACTIVE = text("""
+    SELECT source_host, dest_host, vo, activity, count(*) FROM files WHERE file_state = 'ACTIVE'
+    GROUP BY source_host, dest_host, vo, activity""")
+_OPTIMIZED = text("SELECT source_host, dest_host, active FROM optimizer")
+_LAST_DECISION = text("SELECT max(id) FROM config_audit")
 _PAUSES = text("SELECT host, paused_until > now() AS paused FROM endpoints")
 _NEXT = text("""
     SELECT extract(epoch FROM min(at) - now()) FROM (
         SELECT min(not_before) AS at FROM files WHERE file_state = 'SUBMITTED' AND not_before > now()
         UNION ALL SELECT min(paused_until) FROM endpoints WHERE paused_until > now()
         UNION ALL SELECT min(clean_at) FROM files WHERE busy AND clean_at > now()) times""")
+# A claim that waited for its turn takes what was submitted meanwhile: not now(), the beginning of its transaction.
 _PICK = text("""
-    SELECT f.file_id, f.dest_url
-    FROM jsonb_to_recordset(CAST(:links AS jsonb)) AS link(source text, dest text, slots int)
-    CROSS JOIN LATERAL (
+    WITH picked AS (
+      SELECT f.file_id, f.dest_url, f.priority, g.pool, g.slots,
+             row_number() OVER (PARTITION BY g.pool ORDER BY f.priority DESC, f.file_id) AS place
+      FROM jsonb_to_recordset(CAST(:groups AS jsonb))
+        AS g(source text, dest text, vo text, activity text, pool int, slots int)
+      CROSS JOIN LATERAL (
         SELECT w.file_id, w.dest_url, w.priority FROM files w
-        WHERE w.file_state = 'SUBMITTED' AND w.source_host = link.source AND w.dest_host = link.dest
-          AND w.not_before <= now()
+        WHERE w.file_state = 'SUBMITTED' AND w.source_host = g.source AND w.dest_host = g.dest
+          AND w.vo = g.vo AND w.activity = g.activity AND w.not_before <= statement_timestamp()
           AND NOT EXISTS (SELECT 1 FROM files b WHERE b.dest_url = w.dest_url AND b.busy)
-        ORDER BY w.priority DESC, w.file_id LIMIT link.slots FOR UPDATE SKIP LOCKED) f
-    ORDER BY f.priority DESC, f.file_id""")
+        ORDER BY w.priority DESC, w.file_id LIMIT g.slots FOR UPDATE SKIP LOCKED) f)
+    SELECT file_id, dest_url, pool FROM picked WHERE place <= slots ORDER BY priority DESC, file_id""")
+_MOST_ROUNDS = 4
+_GROUP = ("source_host", "dest_host", "vo", "activity")
 _RETURNING = """
     RETURNING f.file_id, f.job_id, f.attempt, f.spent, f.source_url, f.dest_url, f.source_host, f.dest_host,
-      f.source_token, f.dest_token, f.checksum, f.user_filesize, f.wrote, f.file_state,
+      f.source_token, f.dest_token, f.checksum, f.user_filesize, f.wrote, f.file_state, f.vo, f.activity,
       j.job_state, j.overwrite_flag, j.verify_checksum, j.attempts,
       j.job_type = 'R' AND EXISTS (SELECT 1 FROM files n WHERE n.job_id = f.job_id AND n.file_index = f.file_index
                                    AND n.file_state = 'NOT_USED') AS alternatives"""
@@ -107,41 +119,76 @@ class Queue:
         self._reading = database.reading(engine)
         self._seal = seal
         self._limits = limits
+        self._policy: Policy | None = None
+        self._decision: int | None = None
         with engine.begin() as connection:
             row = {"host": socket.gethostname(), "pid": os.getpid()}
             self.worker = int(connection.scalars(insert(workers).returning(workers.c.worker), row).one())
 
     def claim(self, free: int) -> Claim:
         """Start up to ``free`` files, each on a link with a free slot and to a destination that nobody writes."""
+        work: list[Work] = []
+        fresh: set[str] = set()
         with self._engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _CLAIM_LOCK})
-            links: list[Link] = [(row[0], row[1]) for row in connection.execute(_LINKS)]
-            work: tuple[Work, ...] = ()
-            if links and free > 0:
-                active = {(row[0], row[1]): row[2] for row in connection.execute(_ACTIVE)}
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": CLAIM_LOCK})
+            waiting = {Group(*row) for row in connection.execute(_GROUPS)} if free > 0 else set()
+            if waiting:
+                active = Counter({Group(*row[:4]): row[4] for row in connection.execute(_ACTIVE)})
                 unreachable = {row[0]: bool(row[1]) for row in connection.execute(_PAUSES)}
-                ids = self._pick(connection, slots(links, active, unreachable, limits=self._limits, free=free))
-                if ids:
-                    rows = connection.execute(_START, {"worker": self.worker, "ids": ids}).mappings().all()
-                    work = self._work(connection, rows, Task.copy)
-                    fresh = {str(row["job_id"]) for row in rows if row["job_state"] == JobState.SUBMITTED}
-                    if fresh:
-                        self._mark_started(connection, fresh)
+                rules = self._rules(connection)
+                for _ in range(_MOST_ROUNDS):
+                    given = slots(waiting, active, unreachable, rules=rules, free=free - len(work))
+                    rows, short = self._start(connection, waiting, given, rules)
+                    work += self._work(connection, rows, Task.copy)
+                    fresh |= {str(row["job_id"]) for row in rows if row["job_state"] == JobState.SUBMITTED}
+                    active.update(Group(*(row[name] for name in _GROUP)) for row in rows)
+                    # What a group had no files for is dealt to others.
+                    waiting -= short
+                    if not short or not waiting or len(work) >= free:
+                        break
+                self._mark_started(connection, fresh)
             seconds = connection.scalar(_NEXT)
-        return Claim(work, None if seconds is None else max(float(seconds), 0.0))
+        return Claim(tuple(work), None if seconds is None else max(float(seconds), 0.0))
 
-    @staticmethod
-    def _pick(connection: Connection, given: Mapping[Link, int]) -> list[int]:
-        if not given:
-            return []
-        links = [{"source": source, "dest": dest, "slots": count} for (source, dest), count in given.items()]
+    def _rules(self, connection: Connection) -> Rules:
+        """Limits and decisions as they are now; the operator's are read again when there is a new one."""
+        last = connection.scalar(_LAST_DECISION)
+        if self._policy is None or self._decision != last:
+            self._policy, self._decision = policy.load(connection), last
+        optimized = {(row[0], row[1]): row[2] for row in connection.execute(_OPTIMIZED)}
+        return Rules(self._limits, self._policy, optimized)
+
+    def _start(
+        self, connection: Connection, waiting: Collection[Group], given: Mapping[Group, int], rules: Rules
+    ) -> tuple[Sequence[RowMapping], set[Group]]:
+        """Start files of groups that have slots. Returns their rows, and the groups that had fewer files than slots."""
+        pools = {pool: number for number, pool in enumerate(given)}
+        members = [group for group in waiting if rules.pool(group) in pools]
+        if not members:
+            return [], set()
+        groups = [
+            {
+                **dict(zip(("source", "dest", "vo", "activity"), group, strict=True)),
+                "pool": pools[rules.pool(group)],
+                "slots": given[rules.pool(group)],
+            }
+            for group in members
+        ]
         picked: dict[str, int] = {}
-        for file_id, dest_url in connection.execute(_PICK, {"links": json.dumps(links)}):
+        found: Counter[int] = Counter()
+        for file_id, dest_url, pool in connection.execute(_PICK, {"groups": json.dumps(groups)}):
             picked.setdefault(dest_url, file_id)
-        return list(picked.values())
+            found[pool] += 1
+        short = {group for group in members if found[pools[rules.pool(group)]] < given[rules.pool(group)]}
+        if not picked:
+            return [], short
+        parameters = {"worker": self.worker, "ids": list(picked.values())}
+        return connection.execute(_START, parameters).mappings().all(), short
 
     @staticmethod
     def _mark_started(connection: Connection, job_ids: Collection[str]) -> None:
+        if not job_ids:
+            return
         # A job that is locked is being changed by somebody who will set its state himself.
         changed = connection.scalars(
             text("""

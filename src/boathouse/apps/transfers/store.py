@@ -89,7 +89,7 @@ class Store:
                 connection.execute(insert(jobs).values(_job_row(job_id, submission, caller)))
                 known = self._insert_tokens(connection, job_id, submission)
                 rows = [
-                    row
+                    {**row, "vo": caller.vo}
                     for index, transfer in enumerate(submission.transfers)
                     for row in _file_rows(job_id, index, transfer, submission.priority, known)
                 ]

@@ -90,6 +90,7 @@ files = Table(
     Column("checksum", Text),
     Column("user_filesize", BigInteger),
     Column("file_metadata", JSONB(none_as_null=True)),
+    Column("vo", Text, nullable=False, comment="that of its job"),
     Column("activity", Text, nullable=False),
     Column("selection_strategy", Text, nullable=False),
     Column("priority", Integer, nullable=False),
@@ -115,6 +116,8 @@ Index(
     "files_queue",
     files.c.source_host,
     files.c.dest_host,
+    files.c.vo,
+    files.c.activity,
     files.c.priority.desc(),
     files.c.file_id,
     postgresql_where=text("file_state = 'SUBMITTED'"),
@@ -255,6 +258,22 @@ optimizer = Table(
     Column("ema", Float, nullable=False, server_default="0", comment="smoothed throughput, bytes/s"),
     Column("updated", _TIME, nullable=False, server_default=text("now()")),
 )
+
+link_samples = Table(
+    "link_samples",
+    metadata,
+    Column("at", _TIME, nullable=False, server_default=text("now()")),
+    Column("worker", Integer, nullable=False),
+    Column("source_host", Text, nullable=False),
+    Column("dest_host", Text, nullable=False),
+    Column("seconds", Float, nullable=False, comment="length of the interval that ended at that time"),
+    Column("bytes", BigInteger, nullable=False, comment="moved in it, by copies that go on as well"),
+    Column("finished", Integer, nullable=False),
+    Column("failed", Integer, nullable=False, comment="by the link or its ends, not by tokens or missing files"),
+    Column("sizes", Float, nullable=False, comment="sum of the sizes of finished files"),
+    Column("squares", Float, nullable=False, comment="sum of their squares"),
+)
+Index("link_samples_at", link_samples.c.at)
 
 optimizer_evolution = Table(
     "optimizer_evolution",
