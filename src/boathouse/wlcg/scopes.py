@@ -100,7 +100,8 @@ class Scope:
         name, colon, value = text.partition(":")
         if name in STORAGE:
             if not value:
-                raise InputError("a storage scope without a path", expected=f"{name}:/… (WLCG profile 2.2.1)", got=text)
+                wanted = f"{name}:/path (WLCG profile 2.2.1)"
+                raise InputError("a storage scope without a path", expected=wanted, got=text)
             return cls(name, normalise_path(value))
         if not _SCOPE_TOKEN.fullmatch(text):
             raise InputError("not a scope", expected="printable ASCII without space, quote, backslash", got=repr(text))

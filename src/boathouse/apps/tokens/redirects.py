@@ -17,7 +17,7 @@ def fault(uri: str) -> str:
     which are domain names written backwards and have no host (7.1): ``edu.kit.data.oidc-agent:/redirect``.
     """
     if not _ALLOWED.fullmatch(uri):
-        return "it is empty, longer than 2000 characters, has a fragment or holds a character that a URI may not hold"
+        return "it is empty, too long, has a fragment or holds what no URI may hold"
     try:
         parts = urlsplit(uri)
         zero = parts.port == 0

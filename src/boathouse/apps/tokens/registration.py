@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from authlib.oauth2.base import OAuth2Error
 from authlib.oauth2.rfc6749.errors import InvalidRequestError
 from authlib.oauth2.rfc7591 import InvalidClientMetadataError, InvalidRedirectURIError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse, Response
 
 from boathouse.apps.tokens import redirects
@@ -38,8 +38,17 @@ _GRANTS = (CODE, REFRESH, DEVICE_GRANT)
 _DEFAULT_SCOPE = "openid profile"
 _FIXED = ("registration_access_token", "registration_client_uri", "client_secret_expires_at", "client_id_issued_at")
 
-_Short = Annotated[str, Field(max_length=255)]
-_Url = Annotated[str, Field(max_length=2000)]
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        message = "a control character"
+        raise ValueError(message)
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_printable)]
+_Short = Annotated[_Text, Field(max_length=255)]
+_Url = Annotated[_Text, Field(max_length=2000)]
 
 
 class _RefusedError(OAuth2Error):  # type: ignore[misc]
@@ -59,10 +68,10 @@ class Metadata(BaseModel):
     token_endpoint_auth_method: Literal["client_secret_basic", "client_secret_post", "none"] = "client_secret_basic"  # noqa: S105 - a name
     grant_types: Annotated[list[_Short], Field(max_length=10)] = [CODE]
     response_types: Annotated[list[_Short], Field(max_length=10)] = ["code"]
-    client_name: Annotated[str, Field(max_length=100)] = ""
+    client_name: Annotated[_Text, Field(max_length=100)] = ""
     client_uri: _Url = ""
     contacts: Annotated[list[_Short], Field(max_length=10)] = []
-    scope: Annotated[str, Field(max_length=4096)] = ""
+    scope: Annotated[_Text, Field(max_length=4096)] = ""
     software_id: _Short = ""
     software_version: _Short = ""
 
@@ -193,8 +202,6 @@ def _scope(metadata: Metadata, bound: Client) -> str:
 def _name(call: Call, name: str) -> str:
     """The name, if it is not that of a client which somebody vouches for."""
     text = unicodedata.normalize("NFKC", name).strip()
-    if not text.isprintable():
-        raise InvalidClientMetadataError("The client_name holds a control character")
     if text and call.store.is_vouched_name(text):
         raise InvalidClientMetadataError("The client_name is that of another client")
     return text
