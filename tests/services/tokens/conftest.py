@@ -285,7 +285,7 @@ class Browser:
         page = self.get(path)
         assert page.status == 200, page.text
         hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page.text))
-        return self.post(path, **hidden, **form)
+        return self.post(path, **{**hidden, **form})
 
     def sign_in(self, login: str, password: str = PASSWORD, there: str = "/account") -> Answer:
         return self.submit(f"/login?{urlencode({'next': there})}", username=login, password=password)

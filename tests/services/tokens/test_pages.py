@@ -73,11 +73,11 @@ def test_an_application_can_be_withdrawn(issuer: Issuer) -> None:
     browser = issuer.browser("bob")
     page = browser.get("/account")
     assert "read files in" in page.text
-    assert "Withdraw<" in page.text
-    assert browser.post("/account", csrf=csrf(page.text), client_id="browser").status == 303
-    assert "from browser" not in browser.get("/account").text
-    form = {"grant_type": "refresh_token", "refresh_token": reply["refresh_token"]}
-    issuer.refused("browser", 400, "invalid_grant", **form)
+    assert "browser</h3>" in page.text
+    form = {"do": "withdraw", "client_id": "browser", "csrf": csrf(page.text)}
+    assert browser.post("/account", **form).status == 303
+    assert "browser</h3>" not in browser.get("/account").text
+    issuer.refused("browser", 400, "invalid_grant", grant_type="refresh_token", refresh_token=reply["refresh_token"])
     assert browser.get(CodeFlow(issuer, "browser", "openid").path).status == 200, "consent is asked for again"
 
 
@@ -172,7 +172,8 @@ def test_pages_are_whole_and_closed_to_scripts_and_frames(issuer: Issuer) -> Non
         assert len(outline.all("h1")) == 1
         assert any(meta.get("name") == "viewport" for meta in outline.all("meta"))
         labelled = {label["for"] for label in outline.all("label")}
-        shown = {field.get("id") for field in outline.all("input") if field.get("type") != "hidden"}
+        fields = [*outline.all("input"), *outline.all("select")]
+        shown = {field.get("id") for field in fields if field.get("type") != "hidden"}
         assert shown == labelled
         assert not outline.all("script")
         policy = answer.headers["Content-Security-Policy"]

@@ -24,7 +24,18 @@ from boathouse.apps.tokens.exchange import ExchangeGrant
 from boathouse.apps.tokens.grants import ClientGrant, CodeGrant, DeviceGrant, IdToken, Pkce, RefreshGrant
 from boathouse.apps.tokens.issuer import Issuer
 from boathouse.apps.tokens.metadata import metadata
-from boathouse.apps.tokens.pages import account, consent, device, federated, signin
+from boathouse.apps.tokens.pages import (
+    account,
+    auditing,
+    consent,
+    device,
+    federated,
+    groups,
+    people,
+    programs,
+    rules,
+    signin,
+)
 from boathouse.apps.tokens.pages.render import STYLE
 from boathouse.apps.tokens.store import Store
 from boathouse.apps.tokens.web import Call, Guard, Handler, endpoint
@@ -133,6 +144,14 @@ def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] 
             route("/logout", signin.logout, "POST"),
             route("/device", device.device, "GET", "POST"),
             route("/account", account.account, "GET", "POST"),
+            route("/admin/people", people.people, "GET", "POST"),
+            route("/admin/person", people.person, "GET", "POST"),
+            route("/admin/groups", groups.all_groups, "GET", "POST"),
+            route("/admin/group", groups.group, "GET", "POST"),
+            route("/admin/policies", rules.rules, "GET", "POST"),
+            route("/admin/clients", programs.programs, "GET", "POST"),
+            route("/admin/client", programs.program, "GET", "POST"),
+            route("/admin/audit", auditing.auditing, "GET", "POST"),
         ],
     )
 

@@ -381,6 +381,10 @@ class Store:
         row = self._one(_SESSION, key=key, now=self.now)
         return (row["sub"], row["auth_time"]) if row else None
 
+    def delete_sessions(self, sub: str) -> None:
+        """End all sessions of a person."""
+        self._connection.execute(delete(t.sessions).where(t.sessions.c.sub == sub))
+
     def delete_session(self, key: bytes) -> None:
         """End a session."""
         self._connection.execute(delete(t.sessions).where(t.sessions.c.hash == key))

@@ -108,7 +108,8 @@ def endpoint(issuer: Issuer, handler: Handler) -> Callable[[HttpRequest], Awaita
             response = handler(call)
             call.server.settle()
             # Last of all: until the transaction ends, no other record is written.
-            audit.append(connection, call.store.changes)
+            request = {"request": tracing.current()}
+            audit.append(connection, [(event, {**detail, **request}) for event, detail in call.store.changes])
             return response
 
         return await run_in_threadpool(_work, issuer, http, run)

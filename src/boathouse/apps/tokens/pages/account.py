@@ -1,38 +1,122 @@
-"""The account page: who am I, what am I in, who acts for me."""
+"""The account page: who am I, what am I in, who acts for me; and the few things that people change themselves."""
 
 from __future__ import annotations
 
-from starlette.responses import RedirectResponse, Response
+from typing import Any
 
+from sqlalchemy import select
+from starlette.responses import Response
+
+from boathouse.apps.tokens import schema as t
 from boathouse.apps.tokens import sessions
-from boathouse.apps.tokens.pages.render import foreign_form, render, to_login
-from boathouse.apps.tokens.pages.words import in_words
+from boathouse.apps.tokens.admin import grants, groups, requests, users
+from boathouse.apps.tokens.pages.forms import Visit, link, page, value
+from boathouse.apps.tokens.pages.render import message
+from boathouse.apps.tokens.pages.words import Wish, in_words
+from boathouse.apps.tokens.policies import allowed
 from boathouse.apps.tokens.web import Call
+from boathouse.errors import InputError
 from boathouse.wlcg.scopes import parse
+
+_HOME = "/account"
 
 
 def account(call: Call) -> Response:
-    """Who am I, what am I in, who acts for me."""
-    session = sessions.current(call)
-    if session is None:
-        return to_login("/account")
-    if call.is_post:
-        if not sessions.form_is_ours(call):
-            return foreign_form(call)
-        client_id = call.value("client_id")[:255]
-        call.store.revoke_consent(session.user.sub, client_id)
-        call.server.audit("consent.withdrawn", client=client_id, sub=session.user.sub)
-        return RedirectResponse("/account", 303)
-    grants = [
-        grant | {"wishes": in_words(parse(grant["scope"])), "name": grant["name"] or grant["client_id"]}
-        for grant in call.store.grants_of(session.user.sub)
-    ]
-    return render(
-        call,
+    """The page."""
+    actions = {
+        "join": _join,
+        "take-back": _take_back,
+        "leave": _leave,
+        "revoke": _revoke,
+        "withdraw": _withdraw,
+        "password": _password,
+        "everywhere": _everywhere,
+    }
+    return page(call, _show, actions)
+
+
+def _show(visit: Visit) -> Response:
+    desk, user = visit.desk, visit.session.user
+    everybody = groups.list_(desk)
+    waiting = requests.list_(desk, status=requests.PENDING, who=user.sub)
+    asked = {request.group for request in waiting}
+    return visit.render(
         "account",
-        session=session,
         section="account",
-        user=session.user,
-        issuer=call.issuer.settings.issuer,
-        grants=grants,
+        user=user,
+        issuer=visit.call.issuer.settings.issuer,
+        memberships=users.get(desk, user.sub).memberships,
+        has_password=bool((desk.store.credential(user.login) or ("", ""))[1]),
+        waiting=waiting,
+        joinable=[group for group in everybody if group.name not in (*user.groups, *asked)],
+        grants=[
+            {"wishes": _told(visit, grant.scope), "audiences": grant.audience.split(), **grant.as_dict()}
+            for grant in grants.list_(desk)
+        ],
+        consents=_consents(visit),
     )
+
+
+def _told(visit: Visit, scope: str) -> list[Wish]:
+    """What was agreed to, and what the policies of today leave of it."""
+    user, scopes = visit.session.user, parse(scope)
+    rules = visit.desk.store.policies(user)
+    return in_words(scopes, allowed(scopes, account=user.login, groups=user.groups, admin=user.admin, policies=rules))
+
+
+def _consents(visit: Visit) -> list[dict[str, Any]]:
+    """Applications that ask no more, by name."""
+    rows = visit.desk.connection.execute(
+        select(t.consents.c.client_id, t.consents.c.scope, t.consents.c.given_at, t.clients.c.name)
+        .join(t.clients, t.clients.c.client_id == t.consents.c.client_id)
+        .where(t.consents.c.sub == visit.desk.sub)
+        .order_by(t.clients.c.name, t.consents.c.client_id)
+    ).mappings()
+    return [{**row, "name": row["name"] or row["client_id"], "wishes": _told(visit, row["scope"])} for row in rows]
+
+
+def _join(visit: Visit) -> str:
+    requests.ask(visit.desk, value(visit, "group"), notes=value(visit, "notes"))
+    return link(_HOME, "asked")
+
+
+def _take_back(visit: Visit) -> str:
+    requests.withdraw(visit.desk, value(visit, "id"))
+    return link(_HOME, "withdrawn")
+
+
+def _leave(visit: Visit) -> str:
+    groups.remove_member(visit.desk, value(visit, "group"), visit.desk.sub)
+    return link(_HOME, "saved")
+
+
+def _revoke(visit: Visit) -> str:
+    grants.revoke(visit.desk, value(visit, "family"))
+    return link(_HOME, "revoked")
+
+
+def _withdraw(visit: Visit) -> str:
+    grants.revoke_client(visit.desk, value(visit, "client_id"))
+    return link(_HOME, "revoked")
+
+
+def _password(visit: Visit) -> Response | str:
+    # Blanks around a password belong to it.
+    form = dict(visit.call.form)
+    new = form.get("password", "")
+    if new != form.get("again_password", ""):
+        raise InputError("the new password and its repetition differ")
+    users.set_password(visit.desk, visit.desk.sub, new, old=form.get("old_password", ""))
+    # All sessions ended with the old password; this browser goes on with a new one.
+    response = visit.goto(link(_HOME, "password"))
+    sessions.begin(visit.call, response, visit.desk.sub)
+    return response
+
+
+def _everywhere(visit: Visit) -> Response:
+    visit.desk.store.delete_sessions(visit.desk.sub)
+    visit.desk.note("session.ended-everywhere", whom=visit.session.user.login)
+    text = "You are signed out of all browsers. Applications that act for you go on until you withdraw it from them."
+    response = message(visit.call, text, heading="Signed out")
+    sessions.end(visit.call, response)
+    return response

@@ -58,7 +58,10 @@ def render(
         values: what the template shows; ``faults`` are what is wrong with a form, by field.
     """
     csrf = sessions.csrf_token(call)
-    usual = {"faults": {}, "section": "", "wide": False, "admin_home": ""}
+    user = session.user if session else None
+    # Managers administer the groups that they manage, and nothing else.
+    admin_home = "/admin/people" if user and user.admin else "/admin/groups" if values.get("managed") else ""
+    usual = {"faults": {}, "section": "", "wide": False}
     html = _TEMPLATES.get_template(f"{template}.html").render(
         title=call.issuer.settings.title,
         style=_STYLE_URL,
@@ -67,7 +70,8 @@ def render(
         csrf=csrf,
         action=here(call),
         target=target,
-        me=session.user if session else None,
+        me=user,
+        admin_home=admin_home,
         **usual | values,
     )
     response = HTMLResponse(html, status, {"Content-Security-Policy": _CSP + _source(target)})

@@ -14,7 +14,7 @@ from boathouse.apps.tokens.providers import buttons
 from boathouse.apps.tokens.sessions import Refusal
 from boathouse.apps.tokens.web import Call
 
-_NEXT = re.compile(r"/(authorize|device|account)(\?[\x21-\x7e]*)?")
+_NEXT = re.compile(r"/(authorize|device|account|admin/[a-z]+)(\?[\x21-\x7e]*)?")
 
 _FAULTS = {
     Refusal.locked: (429, "Too many wrong passwords. Wait a little, then try again."),
