@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,14 @@ _log = logging.getLogger(__name__)
 Fetch = Callable[[str], Mapping[str, Any]]
 
 
-def fetch_json(url: str) -> Mapping[str, Any]:
-    """GET a JSON object over verified TLS (the bundle is that of ``REQUESTS_CA_BUNDLE``).
+def fetch_json(url: str, ca_file: str | None = None) -> Mapping[str, Any]:
+    """GET a JSON object over TLS, verified with these CAs, else with those of ``REQUESTS_CA_BUNDLE``.
 
     Raises:
         TokenError: no answer, an error, or something else than an object.
     """
     try:
-        response = requests.get(url, timeout=TIMEOUT_S, allow_redirects=False)
+        response = requests.get(url, timeout=TIMEOUT_S, allow_redirects=False, verify=ca_file or True)
         response.raise_for_status()
         document = response.json()
     except requests.RequestException as error:
@@ -144,10 +145,16 @@ def read_secrets(path: Path) -> dict[str, dict[str, Any]]:
 
 
 class Issuers:
-    """The issuers of ``idpsecrets.json`` by URL."""
+    """The issuers of ``idpsecrets.json``, and others, by URL.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        path: of ``idpsecrets.json``.
+        others: CAs by URL of further issuers; None where those of the environment serve.
+    """
+
+    def __init__(self, path: Path, others: Mapping[str, str | None] | None = None) -> None:
         self.path = path
+        self._others = others or {}
         self._lock = threading.Lock()
         self._issuers: dict[str, Issuer] = {}
 
@@ -160,7 +167,9 @@ class Issuers:
         with self._lock:
             if not self._issuers:
                 trusted = {str(entry["issuer"]) for entry in read_secrets(self.path).values()}
-                self._issuers = {name: Issuer(name) for name in trusted}
+                self._issuers = {
+                    url: Issuer(url, partial(fetch_json, ca_file=ca_file)) for url, ca_file in self._others.items()
+                } | {name: Issuer(name) for name in trusted}
             try:
                 return self._issuers[url]
             except KeyError:

@@ -9,11 +9,14 @@ from typing import Any
 
 import jwt
 from rucio.common.config import config_get
+from rucio.common.constants import DEFAULT_VO
 from rucio.common.exception import CannotAuthenticate, IdentityError
+from rucio.common.types import InternalAccount
 from rucio.core import oidc
 from rucio.core.identity import get_default_account
 from rucio.db.sqla.constants import IdentityType
 
+from boathouse_rucio_site import trust
 from boathouse_rucio_site.errors import TokenError
 from boathouse_rucio_site.issuer import Issuers
 
@@ -25,8 +28,9 @@ LEEWAY_S = 30.0
 
 @functools.cache
 def issuers() -> Issuers:
-    """The trusted issuers, those of ``[oidc] idpsecrets``."""
-    return Issuers(Path(config_get("oidc", "idpsecrets")))
+    """The trusted issuers, those of ``[oidc] idpsecrets`` and of ``[boathouse] trusted``."""
+    others = {url: issuer.ca_file for url, issuer in trust.trusted().items()}
+    return Issuers(Path(config_get("oidc", "idpsecrets")), others)
 
 
 def verify(token: str, trusted: Issuers, audience: str, scopes: frozenset[str]) -> dict[str, Any]:
@@ -83,7 +87,9 @@ def validate_jwt(json_web_token: str, *, session: Any) -> dict[str, Any]:
     try:
         account = get_default_account(identity, IdentityType.OIDC, oldest_if_none=True, session=session)
     except IdentityError as error:
-        raise CannotAuthenticate(f"no account for {identity}") from error
+        account = _by_group(claims)
+        if account is None:
+            raise CannotAuthenticate(f"no account for {identity}") from error
     audience = claims["aud"]
     return {
         "account": account,
@@ -92,3 +98,10 @@ def validate_jwt(json_web_token: str, *, session: Any) -> dict[str, Any]:
         "audience": audience if isinstance(audience, str) else " ".join(audience),
         "authz_scope": claims.get("scope", ""),
     }
+
+
+def _by_group(claims: dict[str, Any]) -> InternalAccount | None:
+    """The account of somebody whom only a group of another issuer tells."""
+    issuer = trust.trusted().get(claims["iss"])
+    name = issuer.account(claims) if issuer else None
+    return InternalAccount(name, vo=DEFAULT_VO) if name else None

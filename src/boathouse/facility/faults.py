@@ -24,6 +24,19 @@ def dotted(location: Location) -> str:
     return ".".join(str(key) for key in location)
 
 
+def unknown(location: Location, kind: str, name: str, known: Iterable[str]) -> Fault:
+    """The fault of a name that nothing in the file answers to."""
+    known = list(known)
+    meant = nearest(name, known)
+    return Fault(
+        location,
+        f"there is no {kind} '{name}'",
+        expected=f"one of {', '.join(known)}" if known else f"a {kind}, of which the file has none",
+        got=name,
+        remedy=f"did you mean '{meant}'?" if meant else f"add the {kind}, or remove it here",
+    )
+
+
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known name that a misspelt one most likely stands for, or None if none is near.
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from boathouse.errors import FacilityError, InputError
-from boathouse.facility import mismatch, rules, source
+from boathouse.facility import mismatch, rules, source, trust
 from boathouse.facility.faults import Fault
 from boathouse.facility.model import Facility
 from boathouse.facility.schema import Location, find
@@ -113,7 +113,18 @@ def _repair(data: dict[str, Any], location: Location) -> set[str]:
     return set()
 
 
-_STAND_INS: Mapping[str, Any] = {"name": "x", "vo": "x", "qos": "X", "group": rules.UNSET, "sites": {"X": {}}}
+_STAND_INS: Mapping[str, Any] = {
+    "name": "x",
+    "vo": "x",
+    "qos": "X",
+    "group": rules.UNSET,
+    "sites": {"X": {}},
+    "url": "https://unset.invalid",
+    "client_id": "x",
+    "claim": "x",
+    "value": "x",
+    "paths": (trust.UNSET_PATH,),
+}
 
 
 def _parent(data: Any, location: Location) -> Any:

@@ -57,6 +57,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_\-]{0,24}$")]
 ScopeName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,24}$")]
 SiteName = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9\-]{0,40}$")]
 Port = Annotated[int, Field(ge=1024, le=65535)]
+IssuerUrl = Annotated[str, Field(pattern=r"^https://[^\s?#/]+(/[^\s?#]*)?$")]
+GroupPath = Annotated[str, Field(pattern=r"^(/[a-zA-Z0-9][a-zA-Z0-9_.\-]*)+$")]
 
 TRANSFERS_ADDRESS = "127.0.0.2"
 """Of the transfer service, its own: Rucio asks for tokens whose audience is the host of the service's URL."""
@@ -173,6 +175,8 @@ class User(_Model):
     """Groups that the user belongs to."""
     admin: bool = False
     """Whether the user may administer the lake."""
+    identities: dict[Name, str] = {}
+    """The user's subject (`sub`) elsewhere, by the name of the issuer or identity provider."""
 
 
 class Scope(_Model):
@@ -182,6 +186,69 @@ class Scope(_Model):
     """The group whose members may write here."""
     description: str = ""
     """One line for people."""
+
+
+class Issuer(_Model):
+    """Another token issuer whose tokens the facility accepts beside its own, for the paths named here."""
+
+    url: IssuerUrl
+    """Its URL, byte for byte the `iss` of its tokens."""
+    vo: Name | None = None
+    """The VO that it speaks for, the root of its groups; the facility's own if not given."""
+    ca_file: AbsolutePath | None = None
+    """CAs that its certificate must chain to, PEM; those of the host if not given."""
+    paths: Annotated[tuple[AbsolutePath, ...], Field(min_length=1)]
+    """What its tokens may open, whatever their scopes say: directories of scopes, or below them."""
+    base_path: AbsolutePath = "/"
+    """Where the paths in its scopes begin: with `/lake`, its `storage.read:/x` means `/lake/x`."""
+    groups_claim: str = "wlcg.groups"
+    """The claim that names groups."""
+    accounts: dict[GroupPath, Name] = {}
+    """Account in the catalogue (a group or a user) of those whom no user's `identities` name, by group of theirs; the
+    first that fits."""
+    key_refresh: Duration = 300.0
+    """How often its keys are asked for, in seconds."""
+
+
+class Newcomers(StrEnum):
+    """What happens to a person whom an identity provider knows and the facility does not."""
+
+    refuse = "refuse"
+    """No account."""
+    approve = "approve"
+    """An account that waits until an administrator opens it."""
+
+
+class Admission(_Model):
+    """Whom of an identity provider's people gets an account at the first sign-in: those with this claim."""
+
+    claim: str
+    """Name of the claim, e.g. `eduperson_entitlement`."""
+    value: str
+    """Its value, or one of its values; for `email`, `@domain` stands for every verified address there."""
+    groups: tuple[Name, ...] = ()
+    """Groups that follow from it, given and taken at each sign-in."""
+
+
+class IdentityProvider(_Model):
+    """An OpenID provider that people may sign in with at the facility's own issuer."""
+
+    url: IssuerUrl
+    """Its issuer URL, byte for byte as in its discovery document."""
+    client_id: str
+    """The facility's name there; its redirect URI is `<issuer>/login/with/<name>/callback`."""
+    title: str = ""
+    """What the button on the sign-in page says; its name if not given."""
+    client_secret_file: AbsolutePath | None = None
+    """File with the secret of that registration; a public client if not given."""
+    ca_file: AbsolutePath | None = None
+    """CAs that its certificate must chain to, PEM; those of the host if not given."""
+    scopes: tuple[str, ...] = ("openid", "profile", "email")
+    """What it is asked for."""
+    newcomers: Newcomers = Newcomers.refuse
+    """What happens to people whom neither a user's `identities` nor a rule of `admit` names."""
+    admit: dict[Name, Admission] = {}
+    """Rules that let people in, by a name of your choice."""
 
 
 class Embedded(_Model):
@@ -229,6 +296,10 @@ class Facility(_Model):
     """People by login name."""
     scopes: dict[ScopeName, Scope] = {}
     """Shared Rucio scopes by name; every user also has ``user.<login>``."""
+    issuers: dict[Name, Issuer] = {}
+    """Other token issuers that the facility trusts, by a name of your choice."""
+    identity_providers: dict[Name, IdentityProvider] = {}
+    """Where else people may sign in, by a name of your choice."""
     services: Embedded = Embedded()
     """Settings of the embedded services."""
 

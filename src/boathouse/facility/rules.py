@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
-from boathouse.facility.faults import Fault, nearest
+from boathouse.facility import trust
+from boathouse.facility.faults import Fault, unknown
 from boathouse.facility.model import TRANSFERS_ADDRESS, Cache, Facility, Protocol, Storage, scope_directories
 from boathouse.facility.schema import Location
 from boathouse.units import format_bytes
@@ -52,18 +53,6 @@ def _storage(facility: Facility) -> Iterator[tuple[Location, Storage]]:
 
 def _caches(facility: Facility) -> Iterator[tuple[Location, Cache]]:
     return ((place, element) for place, element in _elements(facility) if isinstance(element, Cache))
-
-
-def _unknown(location: Location, kind: str, name: str, known: Iterable[str]) -> Fault:
-    known = list(known)
-    meant = nearest(name, known)
-    return Fault(
-        location,
-        f"there is no {kind} '{name}'",
-        expected=f"one of {', '.join(known)}" if known else f"a {kind}, of which the file has none",
-        got=name,
-        remedy=f"did you mean '{meant}'?" if meant else f"add the {kind}, or remove it here",
-    )
 
 
 def some_storage(facility: Facility) -> Iterator[Fault]:
@@ -123,7 +112,7 @@ def upstreams(facility: Facility) -> Iterator[Fault]:
             )
         for index, name in enumerate(cache.upstreams):
             if name not in facility.storage:
-                yield _unknown((*place, index), "storage element", name, facility.storage)
+                yield unknown((*place, index), "storage element", name, facility.storage)
             elif name in cache.upstreams[:index]:
                 yield Fault((*place, index), f"{name} stands twice in upstreams", got=name, remedy="remove one")
 
@@ -234,7 +223,7 @@ def memberships(facility: Facility) -> Iterator[Fault]:
         for index, group in enumerate(user.groups):
             place = ("users", login, "groups", index)
             if group not in facility.groups:
-                yield _unknown(place, "group", group, facility.groups)
+                yield unknown(place, "group", group, facility.groups)
             elif group in user.groups[:index]:
                 yield Fault(place, f"{login} is twice in group {group}", got=group, remedy="remove one")
 
@@ -243,7 +232,7 @@ def scope_groups(facility: Facility) -> Iterator[Fault]:
     """A scope belongs to a group that exists."""
     for name, scope in facility.scopes.items():
         if scope.group not in facility.groups and scope.group != UNSET:
-            yield _unknown(("scopes", name, "group"), "group", scope.group, facility.groups)
+            yield unknown(("scopes", name, "group"), "group", scope.group, facility.groups)
 
 
 def scope_names(facility: Facility) -> Iterator[Fault]:
@@ -389,6 +378,7 @@ def lifetimes(facility: Facility) -> Iterator[Fault]:
 
 
 RULES: tuple[Rule, ...] = (
+    *trust.RULES,
     some_storage,
     element_names,
     site_names,

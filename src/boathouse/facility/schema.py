@@ -17,6 +17,8 @@ from boathouse.facility.model import (
     Address,
     Duration,
     Facility,
+    GroupPath,
+    IssuerUrl,
     Label,
     Name,
     Port,
@@ -88,6 +90,11 @@ _PLACEHOLDERS = {
     "users": "<login>",
     "scopes": "<scope>",
     "attributes": "<attribute>",
+    "identities": "<issuer>",
+    "issuers": "<issuer>",
+    "accounts": "<group>",
+    "identity_providers": "<provider>",
+    "admit": "<rule>",
 }
 
 
@@ -130,6 +137,8 @@ _ALIAS_WORDS = (
     (ScopeName, "letters, digits, `_`, `.` and `-`, up to 25 of them"),
     (SiteName, "letters, digits and `-`, a capital letter first"),
     (Port, "port from 1024 to 65535"),
+    (IssuerUrl, "URL that begins with `https://`"),
+    (GroupPath, "name of a group, `/vo/group`"),
 )
 
 

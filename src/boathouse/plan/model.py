@@ -31,10 +31,12 @@ class SecretKind(StrEnum):
 
 @dataclass(frozen=True)
 class Secret:
-    """A value that the runner makes once and keeps in a file of mode 0600."""
+    """A value that the runner makes once, or copies at each start, and keeps in a file of mode 0600."""
 
     name: str
     kind: SecretKind = SecretKind.password
+    source: Path | None = None
+    """The operator's own file, of which it is a copy; it is not made then."""
 
 
 @dataclass(frozen=True)

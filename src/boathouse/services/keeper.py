@@ -8,7 +8,7 @@ from typing import ClassVar
 from boathouse.facility.model import Facility
 from boathouse.plan.model import File, PortRequest, Probe, ProbeKind, Unit
 from boathouse.plan.service import Context, Contribution, Service
-from boathouse.services import rucio, tokens, transfers, xcache, xrootd
+from boathouse.services import rucio, tokens, transfers, trust, xcache, xrootd
 
 
 class Keeper(Service):
@@ -46,6 +46,15 @@ class Keeper(Service):
             ],
             "disk_reserve_bytes": facility.services.disk_reserve,
             "writers": [rucio.DAEMONS, transfers.Transfers.name],
+            "trusted": [
+                {
+                    "url": issuer.url,
+                    "ca_file": trust.ca_path(context, name),
+                    "refresh_s": issuer.key_refresh,
+                    "kept": str(context.data(self.name) / f"keys-{name}.json"),
+                }
+                for name, issuer in facility.issuers.items()
+            ],
         }
         config = File(context.config(self.name, "keeper.json"), json.dumps(settings, indent=2))
         unit = Unit(
@@ -56,9 +65,10 @@ class Keeper(Service):
             needs=("tokens",),
             directories=(
                 context.run(self.name),
+                context.data(self.name),
                 *(context.run(unit) for unit in (*storage_units, *cache_units)),
                 *(xrootd.key_cache_directory(context, unit) for unit in (*storage_units, *cache_units)),
             ),
             files=(config,),
         )
-        return Contribution(units=(unit,))
+        return Contribution(units=(unit,), secrets=trust.secrets(facility))

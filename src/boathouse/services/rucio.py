@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from boathouse.facility.model import Facility, Protocol, Storage
 from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, Secret, SecretKind, Task, Unit
 from boathouse.plan.service import Context, Contribution, Service
+from boathouse.services import trust
 from boathouse.services.postgres import database_url
 
 LOGIN_CLIENT = "rucio-login"
@@ -91,6 +92,7 @@ key = {key}
 workers = {workers}
 threads = 16
 lake = {lake}
+trusted = {trusted}
 report = {report}
 bulk_multi_source = True
 """
@@ -163,6 +165,7 @@ class Rucio(Service):
                 Secret("client-rucio-admin"),
                 Secret(f"client-{LOGIN_CLIENT}"),
                 *(Secret(f"sub-{login}", SecretKind.uuid) for login in context.facility.users),
+                *trust.secrets(context.facility),
             ),
             certificates=(Certificate(self.name, addresses=(context.addresses[self.name],), dns=("localhost",)),),
         )
@@ -182,7 +185,7 @@ def _report(context: Context) -> Path:
 
 
 def _files(context: Context, unit: str) -> tuple[File, ...]:
-    idpsecrets = context.config(unit, "idpsecrets.json")
+    idpsecrets, trusted = context.config(unit, "idpsecrets.json"), context.config(unit, "trusted.json")
     settings = _RUCIO_CFG.format(
         logs=context.layout.logs,
         # Where the wheel of Rucio puts them.
@@ -196,6 +199,7 @@ def _files(context: Context, unit: str) -> tuple[File, ...]:
         key=context.layout.key("rucio"),
         workers=_WORKERS,
         lake=_lake(context),
+        trusted=trusted,
         report=_report(context),
     )
     return (
@@ -205,6 +209,8 @@ def _files(context: Context, unit: str) -> tuple[File, ...]:
             settings.replace("%(", "%%(") + context.facility.services.rucio_extra_config,
         ),
         File(idpsecrets, json.dumps(_identity_providers(context), indent=2)),
+        # Not in idpsecrets.json: Rucio has no client at them, and asks whoever stands there for metadata.
+        File(trusted, json.dumps(trust.described(context), indent=2)),
     )
 
 
@@ -272,7 +278,14 @@ def _accounts(context: Context) -> dict[str, Any]:
         accounts[login] = {
             "type": "USER",
             "email": user.email,
-            "identities": [f"SUB=${{secret:sub-{login}}}, ISS={context.issuer}"],
+            "identities": [
+                f"SUB=${{secret:sub-{login}}}, ISS={context.issuer}",
+                *(
+                    f"SUB={subject}, ISS={facility.issuers[name].url}"
+                    for name, subject in user.identities.items()
+                    if name in facility.issuers
+                ),
+            ],
             "attributes": attributes,
         }
     return accounts

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from boathouse.facility.model import Facility, scope_directories
 from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, Secret, SecretKind, Unit
 from boathouse.plan.service import Context, Contribution, Service
+from boathouse.services import trust
 from boathouse.services.postgres import database_url
 from boathouse.services.rucio import LOGIN_CLIENT, login_redirect
 from boathouse.wlcg.scopes import PROFILE
@@ -49,7 +50,7 @@ class TokenIssuer(Service):
             probe=Probe(ProbeKind.https, target=f"{context.issuer}/health"),
             needs=("postgres",),
             directories=(context.data(self.name), _keys(context)),
-            files=(settings, seed),
+            files=(settings, seed, *_provider_files(context)),
             url=context.issuer,
         )
         users = context.facility.users
@@ -60,6 +61,8 @@ class TokenIssuer(Service):
                 *(Secret(f"client-{client}") for client in CONFIDENTIAL_CLIENTS),
                 *(Secret(f"sub-{login}", SecretKind.uuid) for login in users),
                 *(Secret(f"password-{login}", SecretKind.phrase) for login in users),
+                *_provider_secrets(context.facility),
+                *trust.secrets(context.facility),
             ),
             certificates=(Certificate(self.name, addresses=(context.addresses[self.name],), dns=("localhost",)),),
         )
@@ -92,7 +95,55 @@ def _settings(context: Context) -> dict[str, Any]:
         # Programs that register themselves, as oidc-agent does, get no more than people's own client.
         "registration_bound": PEOPLE,
         "token_lifetime_s": int(context.facility.services.token_lifetime),
+        "trusted": [
+            {key: issuer[key] for key in ("name", "url", "ca_file", "base_path", "paths")}
+            for issuer in trust.described(context)
+        ],
+        "trusted_audiences": _unique(context.addresses[f"{rse}.https"] for rse in context.facility.storage),
+        "providers": [_provider(context, name) for name in context.facility.identity_providers],
     }
+
+
+def _provider(context: Context, name: str) -> dict[str, Any]:
+    """An identity provider as the issuer wants it: groups by their full names, files where they are copied to."""
+    provider = context.facility.identity_providers[name]
+    root = f"/{context.facility.vo}"
+    return {
+        "name": name,
+        "title": provider.title or name,
+        "issuer": provider.url,
+        "client_id": provider.client_id,
+        "client_secret": f"${{secret:provider-{name}}}" if provider.client_secret_file else None,
+        "ca_file": str(_provider_ca(context, name)) if provider.ca_file else None,
+        "scope": " ".join(provider.scopes),
+        "newcomers": provider.newcomers.value,
+        "admit": [
+            {"claim": rule.claim, "value": rule.value, "groups": [root, *map(context.facility.group_path, rule.groups)]}
+            for rule in provider.admit.values()
+        ],
+    }
+
+
+def _provider_ca(context: Context, name: str) -> Path:
+    return context.config(TokenIssuer.name, f"provider-{name}.pem")
+
+
+def _provider_files(context: Context) -> tuple[File, ...]:
+    return tuple(
+        File(_provider_ca(context, name), f"${{secret:provider-{name}-ca}}\n")
+        for name, provider in context.facility.identity_providers.items()
+        if provider.ca_file
+    )
+
+
+def _provider_secrets(facility: Facility) -> tuple[Secret, ...]:
+    """Files of the operator, copied to where the services' user can read them."""
+    files = (
+        (f"provider-{name}{suffix}", path)
+        for name, provider in facility.identity_providers.items()
+        for suffix, path in (("", provider.client_secret_file), ("-ca", provider.ca_file))
+    )
+    return tuple(Secret(name, source=Path(path)) for name, path in files if path)
 
 
 def seed_of(context: Context) -> dict[str, Any]:
@@ -116,6 +167,11 @@ def seed_of(context: Context) -> dict[str, Any]:
                 "email": user.email,
                 "groups": [root, *map(facility.group_path, user.groups)],
                 "admin": user.admin,
+                "identities": [
+                    {"iss": facility.identity_providers[name].url, "sub": subject}
+                    for name, subject in user.identities.items()
+                    if name in facility.identity_providers
+                ],
             }
             for login, user in facility.users.items()
         ],
@@ -157,7 +213,7 @@ def _clients(context: Context) -> list[dict[str, Any]]:
             grants=["client_credentials", "token_exchange"],
             scopes=["openid", "offline_access", *_ANYWHERE, "storage.stage:/"],
             # Tokens of queued transfers are renewed by exchange: those that Rucio, people and operators submit with.
-            exchange_from=["rucio", "boathouse", "operator"],
+            exchange_from=["rucio", "boathouse", "operator", *(f"issuer:{name}" for name in context.facility.issuers)],
         ),
         _confidential(
             "cache",

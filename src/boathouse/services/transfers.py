@@ -8,6 +8,7 @@ from typing import ClassVar
 from boathouse.facility.model import TRANSFERS_ADDRESS, Facility
 from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, Secret, Unit
 from boathouse.plan.service import Context, Contribution, Service
+from boathouse.services import trust
 from boathouse.services.postgres import database_url
 from boathouse.services.xrootd import copy_key
 
@@ -42,6 +43,9 @@ class Transfers(Service):
             "doors": _doors(context),
             "copy_from": list(context.facility.services.copy_from),
             "operators": ["operator"],
+            "trusted": [
+                {key: issuer[key] for key in ("name", "url", "ca_file", "vo")} for issuer in trust.described(context)
+            ],
         }
         config = File(context.config(self.name, "settings.json"), json.dumps(settings, indent=2))
         unit = Unit(
@@ -56,7 +60,12 @@ class Transfers(Service):
         )
         return Contribution(
             units=(unit,),
-            secrets=(Secret("postgres-transfers"), Secret("client-transfers"), Secret(_STORE_KEY)),
+            secrets=(
+                Secret("postgres-transfers"),
+                Secret("client-transfers"),
+                Secret(_STORE_KEY),
+                *trust.secrets(context.facility),
+            ),
             certificates=(Certificate(self.name, addresses=(address,)),),
         )
 

@@ -85,6 +85,13 @@ base_path = {base_path}
 authorization_strategy = capability
 """
 
+_TRUSTED = """
+[Issuer {name}]
+issuer = {issuer}
+base_path = {base_path}
+{restricted}authorization_strategy = capability
+"""
+
 
 def unit_name(rse: str) -> str:
     """Name of a storage element's unit, certificate and directories."""
@@ -171,6 +178,8 @@ def _units(context: Context, rse: str, element: Storage) -> tuple[Unit, Unit]:
             title=f"XRootD, copy door of {rse}, for services only",
             config=config + _COPY.format(ca=context.layout.ca),
             extra_config="",
+            # Their paths are not ours to check: the transfer service exchanges tokens of other issuers.
+            trusting=False,
         ),
     )
 
@@ -187,6 +196,7 @@ def server_unit(
     base_path: str,
     directories: tuple[Path, ...],
     env: dict[str, str] | None = None,
+    trusting: bool = True,
 ) -> Unit:
     """The unit of one xrootd process, for storage elements and caches alike.
 
@@ -201,9 +211,16 @@ def server_unit(
         base_path: paths, comma-separated, below which the paths in token scopes lie.
         directories: further directories that must exist, in which it may write.
         env: further variables.
+        trusting: whether it takes tokens of the other issuers that the facility trusts.
     """
     server, *others = _server_files(
-        context, name=name, key=key, site=site, config=config + _own_lines(extra_config), base_path=base_path
+        context,
+        name=name,
+        key=key,
+        site=site,
+        config=config + _own_lines(extra_config),
+        base_path=base_path,
+        trusting=trusting,
     )
     writes = (_admin_directory(context, name), *directories)
     return Unit(
@@ -264,7 +281,9 @@ def _admin_directory(context: Context, name: str) -> Path:
     return context.run(hashlib.sha256(name.encode()).hexdigest()[:8])
 
 
-def _server_files(context: Context, *, name: str, key: str, site: str, config: str, base_path: str) -> tuple[File, ...]:
+def _server_files(
+    context: Context, *, name: str, key: str, site: str, config: str, base_path: str, trusting: bool
+) -> tuple[File, ...]:
     """The configuration of a server, then the files that it names."""
     scitokens, health = context.config(name, "scitokens.cfg"), context.config(name, "health.json")
     common = _COMMON.format(
@@ -281,9 +300,37 @@ def _server_files(context: Context, *, name: str, key: str, site: str, config: s
     audience = context.addresses[f"{key}.https"]
     return (
         File(context.config(name, "xrootd.cfg"), common + config),
-        File(scitokens, _SCITOKENS.format(audience=audience, issuer=context.issuer, base_path=base_path)),
+        File(
+            scitokens,
+            _SCITOKENS.format(audience=audience, issuer=context.issuer, base_path=base_path)
+            + (trusted_issuers(context.facility, base_path) if trusting else ""),
+        ),
         File(health, '{"status": "ok"}\n'),
     )
+
+
+def trusted_issuers(facility: Facility, base_path: str) -> str:
+    """The sections of ``scitokens.cfg`` for other issuers, each confined to its paths.
+
+    Args:
+        facility: whom it trusts.
+        base_path: paths, comma-separated, below which a token's paths lie for the facility's own issuer.
+    """
+    sections = []
+    for name, issuer in facility.issuers.items():
+        begins = issuer.base_path.rstrip("/")
+        # XRootD compares what a scope names with these before it puts the base path in front.
+        inside = [path.removeprefix(begins) or "/" for path in issuer.paths]
+        sections.append(
+            _TRUSTED.format(
+                # No name of the facility file has two dashes, so it cannot be taken for the section above.
+                name=f"trusted--{name}",
+                issuer=issuer.url,
+                base_path=", ".join(path.strip().rstrip("/") + begins or "/" for path in base_path.split(",")),
+                restricted="" if "/" in inside else f"restricted_path = {', '.join(inside)}\n",
+            )
+        )
+    return "".join(sections)
 
 
 def port_requests(names: tuple[str, ...], address_of: dict[str, str]) -> tuple[PortRequest, ...]:

@@ -72,6 +72,7 @@ class IssuerServer(KeyIssuer):
         super().__init__(f"https://localhost:{port}")
         self.requests: list[dict[str, str]] = []
         """What clients asked for, with the name of each."""
+        self.grants = ["client_credentials"]
         self._server = HttpsServer(partial(_Issuer, issuer=self), "127.0.0.1", port, tls)
 
     def start(self) -> None:
@@ -112,7 +113,7 @@ class _Issuer(Handler):
             self.answer(document or {}, 200 if document else 404)
             return
         form = dict(parse_qsl(self.body().decode()))
-        if form.get("grant_type") != "client_credentials":
+        if form.get("grant_type") not in self._issuer.grants:
             self.answer({"error": "unsupported_grant_type"}, 400)
             return
         basic = base64.b64decode(self.headers["Authorization"].removeprefix("Basic ")).decode()

@@ -29,7 +29,7 @@ def database(cache_directory: Path) -> Path:
     return cache_directory / _FILE
 
 
-def seed(cache_directory: Path, issuer: str, jwks: Mapping[str, object]) -> bool:
+def seed(cache_directory: Path, issuer: str, jwks: Mapping[str, object], *, expires: float | None = None) -> bool:
     """Put an issuer's keys into a server's key cache.
 
     One transaction: a server that reads at the same time sees the old keys or the new ones. A file that SQLite
@@ -39,6 +39,7 @@ def seed(cache_directory: Path, issuer: str, jwks: Mapping[str, object]) -> bool
         cache_directory: the server's ``XDG_CACHE_HOME``.
         issuer: URL, byte for byte as in its tokens.
         jwks: the issuer's key set (RFC 7517, section 5).
+        expires: when the keys end unless they are seeded again, seconds since the epoch; never if None.
 
     Returns:
         Whether something was written: nothing is if the keys are there already.
@@ -49,22 +50,22 @@ def seed(cache_directory: Path, issuer: str, jwks: Mapping[str, object]) -> bool
     path = database(cache_directory)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
-        return _write(path, issuer, jwks)
+        return _write(path, issuer, jwks, expires)
     except sqlite3.OperationalError as error:
         raise OSError(str(error), str(path)) from error
     except sqlite3.DatabaseError:
         path.unlink()
-        return _write(path, issuer, jwks)
+        return _write(path, issuer, jwks, expires)
 
 
-def _write(path: Path, issuer: str, jwks: Mapping[str, object]) -> bool:
+def _write(path: Path, issuer: str, jwks: Mapping[str, object], expires: float | None) -> bool:
     now = int(time.time())
     with closing(sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)) as connection:
         connection.execute(_TABLE)
         row = connection.execute("SELECT keys FROM keycache WHERE issuer = ?", (issuer,)).fetchone()
-        if row is not None and _is_current(row[0], jwks, now):
+        if expires is None and row is not None and _is_current(row[0], jwks, now):
             return False
-        entry = {"jwks": jwks, "expires": now + _LIFE_S, "next_update": now + _LIFE_S}
+        entry = {"jwks": jwks, "expires": int(expires or now + _LIFE_S), "next_update": now + _LIFE_S}
         connection.execute("INSERT OR REPLACE INTO keycache VALUES (?, ?)", (issuer, json.dumps(entry)))
     return True
 

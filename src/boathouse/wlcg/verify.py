@@ -172,6 +172,19 @@ def kid_of(token: str) -> str | None:
     return kid if isinstance(kid, str) else None
 
 
+def issuer_of(token: str) -> str:
+    """The issuer that a token names, unverified: whose keys are to be asked. Empty if it names none."""
+    try:
+        name = _payload(token).get("iss")
+    except AuthError:
+        return ""
+    return name if isinstance(name, str) else ""
+
+
+def _payload(token: str) -> dict[str, Any]:
+    return _header(token.partition(".")[2])
+
+
 def _open(token: str, key: Key) -> bytes:
     return jws.deserialize_compact(token, key, algorithms=ALGORITHMS).payload
 

@@ -85,10 +85,19 @@ def _misspellings(word: str) -> set[str]:
 _KEYS = [setting for setting in settings() if not setting.is_free]
 
 
+_ELSEWHERE = {
+    "services": {},
+    "issuers": {"aai": {"url": "https://aai.example", "paths": ["/lake/cms"]}},
+    "identity_providers": {
+        "aai": {"url": "https://aai.example", "client_id": "lake", "admit": {"all": {"claim": "a", "value": "b"}}}
+    },
+}
+
+
 @pytest.mark.parametrize("setting", _KEYS, ids=[setting.key for setting in _KEYS])
 def test_every_key_misspelt_once_names_the_right_one(setting: object, faults: Faults) -> None:
     path = setting.path  # type: ignore[attr-defined]
-    document = yaml.safe_load(GOOD) | {"services": {}}
+    document = yaml.safe_load(GOOD) | _ELSEWHERE
     siblings = {one.path[-1] for one in _KEYS if one.path[:-1] == path[:-1]}
     for wrong in _misspellings(path[-1]) - siblings:
         copy = yaml.safe_load(yaml.safe_dump(document))

@@ -8,7 +8,67 @@ from boathouse.facility import rules
 
 from .conftest import GOOD, Faults
 
+_AAI = "issuers:\n  aai: {url: https://aai.example, paths: [/lake/cms]"
+_LOGIN = "identity_providers:\n  aai: {url: https://aai.example, client_id: lake"
+
 _BROKEN = [
+    (
+        "elsewhere",
+        "groups:",
+        f"{_AAI}}}\n{_LOGIN.replace('aai.ex', 'bbi.ex')}}}\ngroups:",
+        "'aai' is two parties",
+    ),
+    (
+        "elsewhere",
+        "groups:",
+        f"{_AAI}}}\n  bbi: {{url: https://aai.example, paths: [/lake/cms]}}\ngroups:",
+        "aai and bbi have one URL",
+    ),
+    (
+        "known_elsewhere",
+        "{groups: [cms]}",
+        "{identities: {aai: x}}",
+        "there is no issuer or identity provider 'aai'",
+    ),
+    (
+        "known_elsewhere",
+        "  alice: {groups: [cms]}",
+        f"  alice: {{identities: {{aai: x}}}}\n  bob: {{identities: {{aai: x}}}}\n{_AAI}}}",
+        "alice and bob are one person there",
+    ),
+    (
+        "accounts",
+        "groups:",
+        f"{_AAI}, accounts: {{/escape/a: nobody}}}}\ngroups:",
+        "there is no group or user 'nobody'",
+    ),
+    ("accounts", "groups:", f"{_AAI}, accounts: {{/other/a: cms}}}}\ngroups:", "/other/a is no group of aai's VO"),
+    (
+        "paths",
+        "groups:",
+        f"{_AAI.replace('/lake/cms', '/lake')}}}\ngroups:",
+        "/lake is not in the directory of a scope",
+    ),
+    (
+        "paths",
+        "groups:",
+        f"{_AAI.replace('/lake/cms', '/lake/user/alice')}}}\ngroups:",
+        "/lake/user/alice is not in the directory of a scope",
+    ),
+    (
+        "paths",
+        "groups:",
+        f"{_AAI}, base_path: /lake/cms/a}}\ngroups:",
+        "/lake/cms cannot be told by aai's scopes",
+    ),
+    (
+        "admitted_groups",
+        "groups:",
+        f"{_LOGIN}, admit: {{all: {{claim: a, value: b, groups: [atlas]}}}}}}\ngroups:",
+        "there is no group 'atlas'",
+    ),
+    ("admitted_groups", "groups:", f"{_LOGIN}, scopes: [email]}}\ngroups:", "aai is not asked who signs in"),
+    ("key_refresh", "groups:", f"{_AAI}, key_refresh: 0}}\ngroups:", "key_refresh is out of bounds"),
     (
         "some_storage",
         "    storage:\n      CNAF-STORM: {qos: FAST}\n    caches:\n",

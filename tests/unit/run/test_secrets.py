@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from boathouse.errors import InputError
 from boathouse.plan.model import Secret, SecretKind
 from boathouse.run.local import secrets
 from boathouse.run.local.account import Account
@@ -18,6 +19,24 @@ def test_secrets_are_made_once_and_readable_by_their_owner_only(tmp_path: Path) 
     assert secrets.ensure(WANTED, tmp_path, ME) == first
     assert len(set(first.values())) == 3
     assert all(stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600 for name in first)
+
+
+def test_a_secret_of_the_operator_is_copied_at_each_start(tmp_path: Path) -> None:
+    source, kept = tmp_path / "theirs", tmp_path / "kept"
+    kept.mkdir()
+    wanted = [Secret("provider", source=source)]
+    source.write_text("first\n")
+    assert secrets.ensure(wanted, kept, ME) == {"provider": "first"}
+    source.write_text("second\n")
+    assert secrets.ensure(wanted, kept, ME) == {"provider": "second"}
+    assert (kept / "provider").read_text() == "second"
+    assert stat.S_IMODE((kept / "provider").stat().st_mode) == 0o600
+    source.write_text(" \n")
+    with pytest.raises(InputError, match="is empty"):
+        secrets.ensure(wanted, kept, ME)
+    source.unlink()
+    with pytest.raises(InputError, match="cannot be read"):
+        secrets.ensure(wanted, kept, ME)
 
 
 def test_placeholders_are_filled_plainly_or_for_a_url() -> None:

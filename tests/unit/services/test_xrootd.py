@@ -234,3 +234,37 @@ def test_newer_servers_will_do(version):
 def test_the_installer_takes_the_same_oldest_version() -> None:
     # It needs the standard library only, so it cannot import the driver.
     assert installer.OLDEST == OLDEST_VERSION
+
+
+def scitokens(document, unit):
+    (file,) = [
+        file
+        for one in StorageElements().plan(make_context(document)).units
+        if one.name == unit
+        for file in one.files
+        if file.path.name == "scitokens.cfg"
+    ]
+    parser = configparser.ConfigParser()
+    parser.read_string(file.text)
+    return parser
+
+
+def test_another_issuer_is_confined_to_its_paths():
+    paths = ["/store/lake/a", "/store/lake/b"]
+    both = {"url": "https://aai.example", "paths": paths}
+    inside = {"url": "https://bbi.example", "paths": ["/store/lake/a"], "base_path": "/store/lake"}
+    whole = {"url": "https://cci.example", "paths": ["/store/lake/a"], "base_path": "/store/lake/a"}
+    document = {**DOCUMENT, "issuers": {"aai": both, "bbi": inside, "cci": whole}}
+    parser = scitokens(document, unit_name("SOUTH"))
+    assert parser["Issuer facility"]["issuer"] == "https://localhost:1500"
+    assert dict(parser["Issuer trusted--aai"]) == {
+        "issuer": "https://aai.example",
+        "base_path": "/",
+        "restricted_path": "/store/lake/a, /store/lake/b",
+        "authorization_strategy": "capability",
+    }
+    assert parser["Issuer trusted--bbi"]["base_path"] == "/store/lake"
+    assert parser["Issuer trusted--bbi"]["restricted_path"] == "/a"
+    assert parser["Issuer trusted--cci"]["base_path"] == "/store/lake/a"
+    assert "restricted_path" not in parser["Issuer trusted--cci"]
+    assert scitokens(document, copy_unit_name("SOUTH")).sections() == ["Global", "Issuer facility"]

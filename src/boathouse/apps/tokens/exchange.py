@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from authlib.oauth2.rfc6749 import BaseGrant, TokenEndpointMixin
@@ -12,9 +13,11 @@ from authlib.oauth2.rfc6749.errors import (
     UnauthorizedClientError,
 )
 
+from boathouse.apps.tokens.endpoints import BusyError
 from boathouse.apps.tokens.grants import SECRET, requested
 from boathouse.apps.tokens.oauth import Login, Request, Server
 from boathouse.apps.tokens.records import Client, User
+from boathouse.errors import ServiceError
 from boathouse.wlcg.scopes import Scope, format_scopes, narrow, parse
 from boathouse.wlcg.urns import ACCESS_TOKEN, EXCHANGE_GRANT, JWT
 
@@ -45,12 +48,28 @@ class ExchangeGrant(BaseGrant, TokenEndpointMixin):  # type: ignore[misc]
             raise InvalidRequestError("Only access tokens are given")
         if "actor_token" in form:
             raise InvalidRequestError("The actor is the client; actor_token is not supported")
-        claims = self.server.issuer.mint.read(form.get("subject_token", ""))
-        if claims is None or self.server.store.is_denied(claims):
+        claims = self._read(form.get("subject_token", ""))
+        if claims is None:
             raise InvalidGrantError("The subject token is not a live token of this issuer")
         if claims["client_id"] != client.client_id and claims["client_id"] not in client.exchange_from:
             raise UnauthorizedClientError("The client may not exchange tokens of the client that this one is for")
         self._subject = claims
+
+    def _read(self, token: str) -> Mapping[str, Any] | None:
+        """The subject token's claims; those of other issuers that the facility trusts are translated.
+
+        Raises:
+            BusyError: the keys of another issuer cannot be had.
+        """
+        issuer = self.server.issuer
+        claims = issuer.mint.read(token)
+        self._other = claims is None
+        if claims is not None:
+            return None if self.server.store.is_denied(claims) else claims
+        try:
+            return issuer.trusted.read(token)
+        except ServiceError as error:
+            raise BusyError("The other issuer does not answer, and its keys are not known") from error
 
     def create_token_response(self) -> tuple[int, dict[str, Any], Any]:
         """The new token."""
@@ -78,6 +97,8 @@ class ExchangeGrant(BaseGrant, TokenEndpointMixin):  # type: ignore[misc]
         Raises:
             InvalidGrantError: the account is closed, or the client is switched off.
         """
+        if self._other:
+            return None
         subject = self._subject["sub"]
         user = self.server.store.user(subject)
         if user is None and self.server.store.client(subject) is None:

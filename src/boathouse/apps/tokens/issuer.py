@@ -16,6 +16,7 @@ from boathouse.apps.tokens.passwords import Hasher
 from boathouse.apps.tokens.relying import RelyingParty
 from boathouse.apps.tokens.seed import apply_file
 from boathouse.apps.tokens.settings import Settings
+from boathouse.apps.tokens.trusted import Trusted
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Issuer:
     hasher: Hasher
     mint: Mint
     audit: AuditLog
+    trusted: Trusted
+    """Other issuers whose tokens may be exchanged."""
     parties: Mapping[str, RelyingParty]
     """This issuer at each provider that people may sign in with, by its name."""
 
@@ -52,6 +55,7 @@ class Issuer:
             hasher=Hasher.load(settings.keys_dir / "secrets.key"),
             mint=Mint(settings.issuer, keys, settings.token_lifetime_s),
             audit=AuditLog(engine),
+            trusted=Trusted(settings.trusted, settings.trusted_audiences),
             parties={
                 provider.name: RelyingParty(provider, settings.issuer + provider.callback)
                 for provider in settings.providers

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from boathouse.apps.tokens.providers import Provider
+from boathouse.apps.tokens.trusted import TrustedIssuer
 from boathouse.errors import InputError
 
 
@@ -91,6 +92,10 @@ class Settings(BaseModel):
     """Requests that are worked on at once."""
     providers: tuple[Provider, ...] = ()
     """Where else people may sign in."""
+    trusted: tuple[TrustedIssuer, ...] = ()
+    """Other issuers whose tokens may be exchanged."""
+    trusted_audiences: tuple[str, ...] = ()
+    """Audiences, one of which such a token must name."""
 
     @model_validator(mode="after")
     def _keys_live_longer_than_they_wait(self) -> Self:

@@ -8,7 +8,8 @@ import time
 from collections import OrderedDict
 from datetime import UTC, datetime
 
-from boathouse.apps.transfers.settings import Settings
+from boathouse.apps.transfers.jwt import payload
+from boathouse.apps.transfers.settings import Settings, TrustedIssuer
 from boathouse.apps.transfers.store import Caller
 from boathouse.errors import AuthError
 from boathouse.wlcg.denials import Denials, Follower
@@ -22,6 +23,11 @@ _REMEMBER_S = 300.0
 
 class ScopeError(AuthError):
     """The token is good, and does not allow what was asked for."""
+
+
+def subject_of(issuer: TrustedIssuer, subject: str) -> str:
+    """How somebody of another issuer is called here, and in the tokens that the facility's issuer gives for theirs."""
+    return f"{issuer.name}:{subject}"
 
 
 class Gate:
@@ -43,6 +49,8 @@ class Gate:
             settings.ca_file,
             heard=self._heard,
         )
+        self._trusted = {one.url: one for one in settings.trusted if one.url != settings.issuer}
+        self._verifiers = {url: Verifier(url, settings.audience, one.ca_file) for url, one in self._trusted.items()}
         self._known: OrderedDict[bytes, tuple[float, Claims]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -73,9 +81,19 @@ class Gate:
         if kind.lower() != "bearer" or not token.strip():
             raise AuthError("no bearer token", expected="a header Authorization: Bearer …")
         claims = self._claims(token.strip())
+        other = self._trusted.get(claims.iss)
         if not claims.covers(SCOPE):
             raise ScopeError(
                 "the token does not allow transfers", expected=f"scope {SCOPE}", got=" ".join(claims.scope)
+            )
+        if other is not None:
+            # Its subjects are its own: none of them is one of ours, nor an operator.
+            return Caller(
+                subject=subject_of(other, claims.sub),
+                client_id=claims.client_id,
+                vo=other.vo,
+                expires_at=datetime.fromtimestamp(claims.exp, UTC),
+                operator=False,
             )
         return Caller(
             subject=claims.sub,
@@ -91,9 +109,12 @@ class Gate:
         with self._lock:
             until, claims = self._known.get(key, (0.0, None))
         if claims is not None and now < until:
-            self._verifier.check_denials(claims)
+            if claims.iss not in self._trusted:
+                self._verifier.check_denials(claims)
             return claims
-        claims = self._verifier.verify(token)
+        issuer = payload(token).get("iss")
+        verifier = self._verifiers.get(issuer, self._verifier) if isinstance(issuer, str) else self._verifier
+        claims = verifier.verify(token)
         with self._lock:
             self._known[key] = (min(now + _REMEMBER_S, claims.exp), claims)
             while len(self._known) > _REMEMBERED:

@@ -22,6 +22,7 @@ from typing import Any
 import aiohttp
 
 from boathouse.apps.transfers import jwt
+from boathouse.apps.transfers.auth import subject_of
 from boathouse.apps.transfers.failures import CopyError, ErrorClass, Failure, Side
 from boathouse.apps.transfers.settings import Settings
 from boathouse.apps.transfers.work import Token
@@ -142,9 +143,7 @@ class Renewal:
 
     async def _exchange(self, token: Token, audience: str | None) -> str:
         claims = jwt.payload(token.value)
-        if claims.get("iss") != self._settings.issuer:
-            raise _refused(f"it is of another issuer, {claims.get('iss')!r}")
-        if claims.get("sub") != token.owner:
+        if self._owner(claims) != token.owner:
             raise _refused("it is of somebody else than the job")
         if token.host not in self._elements:
             raise _refused(f"{token.host} is no storage element of this facility")
@@ -154,8 +153,10 @@ class Renewal:
             "subject_token_type": ACCESS_TOKEN,
             "requested_token_type": ACCESS_TOKEN,
             "audience": audience or " ".join(_audience(claims)),
-            "scope": _without_refresh(str(claims.get("scope", ""))),
         }
+        if claims["iss"] == self._settings.issuer:
+            # What another issuer's scopes mean here, the facility's issuer knows.
+            form["scope"] = _without_refresh(str(claims.get("scope", "")))
         try:
             async with self._session.post(await self._token_endpoint(), data=form, allow_redirects=False) as reply:
                 answer = await _json(reply)
@@ -168,6 +169,20 @@ class Renewal:
             words = " ".join(str(answer.get(key, "")) for key in ("error", "error_description")).strip()
             raise _refused(f"the issuer did not exchange it: HTTP {status} {words}".strip())
         return value
+
+    def _owner(self, claims: Mapping[str, Any]) -> str:
+        """Whose token it is, as jobs name their owners.
+
+        Raises:
+            CopyError: it is of an issuer that nobody trusts.
+        """
+        issuer, subject = claims.get("iss"), str(claims.get("sub"))
+        if issuer == self._settings.issuer:
+            return subject
+        other = next((one for one in self._settings.trusted if one.url == issuer), None)
+        if other is None:
+            raise _refused(f"it is of another issuer, {issuer!r}")
+        return subject_of(other, subject)
 
     async def _token_endpoint(self) -> str:
         if self._endpoint is None:

@@ -77,6 +77,19 @@ class Limits(_Model):
     """Longest wait of one status request."""
 
 
+class TrustedIssuer(_Model):
+    """Another issuer whose people may submit transfers."""
+
+    name: str
+    """Its name in the facility; what its people are called begins with it, so that they are never taken for others."""
+    url: str
+    """Byte for byte the ``iss`` of its tokens."""
+    ca_file: Path | None = None
+    """CA bundle that verifies it; that of the host if absent."""
+    vo: str
+    """The VO of its people, whatever groups their tokens name."""
+
+
 class Settings(_Model):
     """Everything that the service must know."""
 
@@ -113,6 +126,8 @@ class Settings(_Model):
     """Networks of private addresses that may be copied from, besides the elements of ``doors``."""
     operators: tuple[str, ...] = ()
     """Subjects that may see and cancel everybody's jobs."""
+    trusted: tuple[TrustedIssuer, ...] = ()
+    """Other issuers whose tokens are accepted. They are exchanged at ``issuer``, which must trust them too."""
     limits: Limits = Limits()
     """How much, how long, how often."""
 

@@ -26,6 +26,7 @@ from boathouse.run import pki
 from boathouse.run.local.account import service_account
 from boathouse.run.local.state import open_existing, write_atomically
 from boathouse.run.local.supervise import RUNNING_STATES, Supervisor
+from boathouse.run.local.trusted import TrustedIssuer, TrustedKeys
 from boathouse.units import format_bytes
 from boathouse.wlcg import keycache
 from boathouse.wlcg.clientcred import ClientCredentials
@@ -66,6 +67,7 @@ class Settings:
     disk_reserve_bytes: int
     writers: tuple[str, ...]
     """Units that are stopped when the disk is nearly full."""
+    trusted: tuple[TrustedIssuer, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> Settings:
@@ -86,6 +88,7 @@ class Settings:
             ),
             disk_reserve_bytes=int(raw["disk_reserve_bytes"]),
             writers=tuple(raw["writers"]),
+            trusted=tuple(TrustedIssuer.load(item) for item in raw["trusted"]),
         )
 
 
@@ -102,6 +105,7 @@ class Keeper:
             )
             for token in settings.tokens
         }
+        self._trusted = [TrustedKeys(one, settings.key_caches, self._state.account) for one in settings.trusted]
         self._seeded = b""
         self._kids: frozenset[str] = frozenset()
         self._round = 0
@@ -112,6 +116,8 @@ class Keeper:
         """Work until told to stop."""
         while True:
             self._do("keys", self._seed_keys)
+            for keys in self._trusted:
+                self._do("trusted keys", keys.keep)
             self._do("tokens", self._refresh_tokens)
             if self._round % _SLOW_EVERY == 0:
                 # On the first round the facility is still starting: certificates are fresh, and nobody writes yet.

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote
 
+from boathouse.errors import InputError
 from boathouse.plan.model import Secret, SecretKind
 from boathouse.run.local.account import Account
 from boathouse.run.local.state import write_atomically
@@ -19,21 +20,48 @@ _PLACEHOLDER = re.compile(r"\$\{(secret|quoted-secret):([A-Za-z0-9_.\-]+)\}")
 
 
 def ensure(wanted: Iterable[Secret], directory: Path, account: Account) -> dict[str, str]:
-    """Values of all secrets; those that do not exist yet are made.
+    """Values of all secrets; those that do not exist yet are made, those with a source are what that holds now.
 
     Returns:
         Value by name.
+
+    Raises:
+        InputError: a source cannot be read.
     """
-    values: dict[str, str] = {}
+    wanted = list(wanted)
+    # As the caller, who may read what the services' user may not.
+    values = {secret.name: _read(secret.source) for secret in wanted if secret.source is not None}
     with account.acting():
         for secret in wanted:
             path = directory / secret.name
             try:
-                values[secret.name] = path.read_text(encoding="utf-8").strip()
+                kept = path.read_text(encoding="utf-8").strip()
             except FileNotFoundError:
-                values[secret.name] = _make(secret.kind)
-                write_atomically(path, values[secret.name], account, mode=0o600)
+                kept = ""
+            value = values.setdefault(secret.name, kept or _make(secret.kind))
+            if value != kept:
+                write_atomically(path, value, account, mode=0o600)
     return values
+
+
+def _read(source: Path) -> str:
+    try:
+        text = source.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            "a file that the facility file names cannot be read",
+            got=reason,
+            where=str(source),
+            remedy="make it, or name another one",
+        ) from error
+    if not text:
+        raise InputError(
+            "a file that the facility file names is empty",
+            where=str(source),
+            remedy="write the secret or the certificates into it",
+        )
+    return text
 
 
 def _make(kind: SecretKind) -> str:

@@ -1,0 +1,45 @@
+"""Other issuers that the facility trusts, as the services are told of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from boathouse.facility.model import Facility
+from boathouse.plan.model import Secret
+from boathouse.plan.service import Context
+
+
+def secrets(facility: Facility) -> tuple[Secret, ...]:
+    """Copies of the operator's CA files, which the services' user can read."""
+    return tuple(
+        Secret(_ca_name(name), source=Path(issuer.ca_file))
+        for name, issuer in facility.issuers.items()
+        if issuer.ca_file
+    )
+
+
+def ca_path(context: Context, name: str) -> str | None:
+    """Path of the CAs that an issuer's certificate must chain to; None for those of the host."""
+    return str(context.layout.secret(_ca_name(name))) if context.facility.issuers[name].ca_file else None
+
+
+def described(context: Context) -> list[dict[str, Any]]:
+    """The issuers with all that a service may ask: URL, CAs, VO, paths, groups and the accounts of these."""
+    return [
+        {
+            "name": name,
+            "url": issuer.url,
+            "ca_file": ca_path(context, name),
+            "vo": issuer.vo or context.facility.vo,
+            "paths": list(issuer.paths),
+            "base_path": issuer.base_path,
+            "groups_claim": issuer.groups_claim,
+            "accounts": [[group, account] for group, account in issuer.accounts.items()],
+        }
+        for name, issuer in context.facility.issuers.items()
+    ]
+
+
+def _ca_name(name: str) -> str:
+    return f"issuer-{name}-ca"
