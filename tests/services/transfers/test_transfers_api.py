@@ -285,6 +285,7 @@ def test_metrics_count_what_was_done(box: Box, api: Service, place: str) -> None
     link = f'source="{source}",destination="{destination}"'
     assert f"boathouse_transfer_bytes_total{{{link}}}" in text
     assert f'boathouse_transfer_attempts_total{{{link},ended="finished"}}' in text
+    assert f'boathouse_transfer_duration_seconds_bucket{{{link},le="+Inf"}} 1' in text
 
 
 def test_health_needs_no_token_and_tells_nothing(api: Service) -> None:

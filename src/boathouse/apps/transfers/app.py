@@ -21,6 +21,7 @@ from boathouse.apps.transfers.auth import Gate, ScopeError
 from boathouse.apps.transfers.configuration import Configuration
 from boathouse.apps.transfers.events import JOBS, Changes
 from boathouse.apps.transfers.metrics import Metrics
+from boathouse.apps.transfers.overview import Overview
 from boathouse.apps.transfers.reach import Reach
 from boathouse.apps.transfers.rest import routes
 from boathouse.apps.transfers.rest.base import Services
@@ -54,6 +55,7 @@ def create(settings: Settings, engine: Engine) -> ASGIApp:
             worker=worker,
             changes=changes,
             metrics=metrics,
+            overview=Overview(engine, store, steering),
             reach=Reach(settings.elements, settings.copy_from),
             settings=settings,
             base_id=base_id,

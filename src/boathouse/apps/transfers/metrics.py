@@ -1,24 +1,69 @@
-"""What Prometheus may know: counts of copies and bytes by link and error class, and the state of the queue."""
+"""What Prometheus may know: copies, bytes and durations by link, the queue, and what the operator decided.
+
+Counters are of this process since its start; gauges are of the database, so that every worker tells the same.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+import time
+from bisect import bisect_left
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from boathouse.apps.transfers.states import FileState
 from boathouse.apps.transfers.work import Outcome, Task
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+BUCKETS_S = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0)
+"""Upper ends of the durations that are told apart, in seconds."""
+RECENT_S = 600.0
+_MOST_RECENT = 50_000
+
+Link = tuple[str, str]
+
+
+@dataclass
+class LinkState:
+    """What a link did in the last ten minutes."""
+
+    ended: Counter[str] = field(default_factory=Counter)
+    """Attempts by ``finished``, ``existed`` or the class of their error."""
+    size_bytes: int = 0
+    """Of the files that were copied."""
+
+
+@dataclass(frozen=True)
+class Gauges:
+    """What the database tells."""
+
+    files: Iterable[Mapping[str, Any]] = ()
+    """source_host, dest_host, file_state, count."""
+    queue: Iterable[Mapping[str, Any]] = ()
+    """vo_name, activity, file_state, count."""
+    unreachable: Iterable[str] = ()
+    """Hosts that are paused."""
+    banned: Iterable[tuple[str, str]] = ()
+    """Storage element and VO."""
+    decided: Mapping[Link, int] = field(default_factory=dict)
+    """The optimizer's number of copies by link."""
 
 
 class Metrics:
-    """Counters of this process."""
+    """Counters of this process.
 
-    def __init__(self) -> None:
+    Args:
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._attempts: Counter[tuple[str, str, str]] = Counter()
-        self._bytes: Counter[tuple[str, str]] = Counter()
-        self._seconds: Counter[tuple[str, str]] = Counter()
+        self._bytes: Counter[Link] = Counter()
+        self._seconds: Counter[Link] = Counter()
+        self._durations: dict[Link, list[int]] = {}
+        self._recent: deque[tuple[float, Link, str, int]] = deque(maxlen=_MOST_RECENT)
 
     def count(self, outcome: Outcome) -> None:
         """Take an outcome into account."""
@@ -27,58 +72,81 @@ class Metrics:
             return
         link = (work.source_host, work.dest_host)
         ended = "existed" if outcome.existed else str(outcome.state).lower()
-        self._attempts[*link, str(outcome.failure.kind) if outcome.failure else ended] += 1
-        if outcome.state is FileState.FINISHED and not outcome.existed:
+        ended = str(outcome.failure.kind) if outcome.failure else ended
+        self._attempts[*link, ended] += 1
+        copied = outcome.state is FileState.FINISHED and not outcome.existed
+        self._recent.append((self._clock(), link, ended, outcome.size_bytes if copied else 0))
+        if copied:
             self._bytes[link] += outcome.size_bytes
             self._seconds[link] += round(outcome.seconds * 1000)
+            counts = self._durations.setdefault(link, [0] * (len(BUCKETS_S) + 1))
+            counts[bisect_left(BUCKETS_S, outcome.seconds)] += 1
 
-    def text(self, gauges: Iterable[Mapping[str, Any]], unreachable: Iterable[str], unclosed: int) -> str:
+    def recent(self) -> dict[Link, LinkState]:
+        """What the copies of this process came to in the last ten minutes, by link."""
+        since = self._clock() - RECENT_S
+        found: dict[Link, LinkState] = {}
+        for at, link, ended, size_bytes in tuple(self._recent):
+            if at >= since:
+                state = found.setdefault(link, LinkState())
+                state.ended[ended] += 1
+                state.size_bytes += size_bytes
+        return found
+
+    def text(self, gauges: Gauges, running: int) -> str:
         """All metrics in Prometheus's text format.
 
         Args:
-            gauges: rows with source_host, dest_host, file_state and count.
-            unreachable: hosts that are paused.
-            unclosed: copies that this process runs.
+            gauges: what the database tells.
+            running: files that this process works on.
         """
-        lines = [
-            "# HELP boathouse_transfer_attempts_total Attempts to copy a file, by how they ended.",
-            "# TYPE boathouse_transfer_attempts_total counter",
-            *(
-                f"boathouse_transfer_attempts_total{_labels(source=a, destination=b, ended=ended)} {count}"
-                for (a, b, ended), count in sorted(self._attempts.items())
-            ),
-            "# HELP boathouse_transfer_bytes_total Bytes of files that were copied.",
-            "# TYPE boathouse_transfer_bytes_total counter",
-            *(
-                f"boathouse_transfer_bytes_total{_labels(source=a, destination=b)} {count}"
-                for (a, b), count in sorted(self._bytes.items())
-            ),
-            "# HELP boathouse_transfer_seconds_total Time that those copies took.",
-            "# TYPE boathouse_transfer_seconds_total counter",
-            *(
-                f"boathouse_transfer_seconds_total{_labels(source=a, destination=b)} {count / 1000}"
-                for (a, b), count in sorted(self._seconds.items())
-            ),
-            "# HELP boathouse_transfer_files Files that wait, are copied, or left something to be removed.",
-            "# TYPE boathouse_transfer_files gauge",
-            *(
-                "boathouse_transfer_files"
-                + _labels(source=row["source_host"], destination=row["dest_host"], state=row["file_state"])
-                + f" {row['count']}"
-                for row in gauges
-            ),
-            "# HELP boathouse_transfer_unreachable Storage elements that are paused since they cannot be reached.",
-            "# TYPE boathouse_transfer_unreachable gauge",
-            *(f"boathouse_transfer_unreachable{_labels(host=host)} 1" for host in sorted(unreachable)),
-            "# HELP boathouse_transfer_running Files that this worker is at work on.",
-            "# TYPE boathouse_transfer_running gauge",
-            f"boathouse_transfer_running {unclosed}",
-        ]
-        return "\n".join(lines) + "\n"
+        return "\n".join((*self._counters(), *_gauges(gauges, running))) + "\n"
+
+    def _counters(self) -> Iterator[str]:
+        yield from _head("attempts_total", "counter", "Attempts to copy a file, by how they ended.")
+        for (source, destination, ended), count in sorted(self._attempts.items()):
+            yield _line("attempts_total", count, source=source, destination=destination, ended=ended)
+        yield from _head("bytes_total", "counter", "Bytes of files that were copied.")
+        for (source, destination), count in sorted(self._bytes.items()):
+            yield _line("bytes_total", count, source=source, destination=destination)
+        yield from _head("duration_seconds", "histogram", "Time that a copy took, from its start to the check.")
+        for link, counts in sorted(self._durations.items()):
+            labels, total = {"source": link[0], "destination": link[1]}, 0
+            for end, count in zip((*BUCKETS_S, None), counts, strict=True):
+                total += count
+                yield _line("duration_seconds_bucket", total, **labels, le="+Inf" if end is None else f"{end:g}")
+            yield _line("duration_seconds_sum", self._seconds[link] / 1000, **labels)
+            yield _line("duration_seconds_count", total, **labels)
 
 
-def _labels(**values: str) -> str:
-    def quoted(value: str) -> str:
-        return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+def _gauges(gauges: Gauges, running: int) -> Iterator[str]:
+    yield from _head("files", "gauge", "Files of a link that wait, are copied, or left something to be removed.")
+    for row in gauges.files:
+        labels = {"source": row["source_host"], "destination": row["dest_host"], "state": row["file_state"]}
+        yield _line("files", row["count"], **labels)
+    yield from _head("queue", "gauge", "Files of a VO and an activity that wait or are copied.")
+    for row in gauges.queue:
+        yield _line("queue", row["count"], vo=row["vo_name"], activity=row["activity"], state=row["file_state"])
+    yield from _head("link_limit", "gauge", "Copies that the optimizer lets a link run at once.")
+    for (source, destination), active in sorted(gauges.decided.items()):
+        yield _line("link_limit", active, source=source, destination=destination)
+    yield from _head("unreachable", "gauge", "Storage elements that are paused since they cannot be reached.")
+    for host in sorted(gauges.unreachable):
+        yield _line("unreachable", 1, host=host)
+    yield from _head("banned", "gauge", "Storage elements that are banned, by VO.")
+    for storage, vo in sorted(gauges.banned):
+        yield _line("banned", 1, storage=storage, vo=vo)
+    yield from _head("running", "gauge", "Files that this worker is at work on.")
+    yield _line("running", running)
 
-    return "{" + ",".join(f'{name}="{quoted(value)}"' for name, value in values.items()) + "}"
+
+def _head(name: str, kind: str, text: str) -> tuple[str, str]:
+    return f"# HELP boathouse_transfer_{name} {text}", f"# TYPE boathouse_transfer_{name} {kind}"
+
+
+def _line(metric: str, value: float, **labels: str) -> str:
+    def quoted(text: str) -> str:
+        return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+    inside = ",".join(f'{name}="{quoted(text)}"' for name, text in labels.items())
+    return f"boathouse_transfer_{metric}{'{' + inside + '}' if inside else ''} {value}"

@@ -76,9 +76,8 @@ class State(Handlers):
     async def metrics(self, request: Request) -> Response:
         """Prometheus metrics; wants a token like everything else."""
         await self._caller(request)
-        gauges = await thread(self._store.gauges)
-        unreachable = await thread(self._store.unreachable)
-        text = self._services.metrics.text(gauges, unreachable, self._services.worker.running)
+        gauges = await thread(self._services.overview.gauges)
+        text = self._services.metrics.text(gauges, self._services.worker.running)
         return PlainTextResponse(text, headers={"Content-Type": CONTENT_TYPE})
 
     async def hosts(self, request: Request) -> Response:
