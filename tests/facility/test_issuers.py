@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -203,3 +205,111 @@ def test_a60_their_issuer_may_be_down(world: Both, stored: tuple[str, bytes]) ->
         assert member.get(world.file("CNAF-STORM", path)) == (200, body), "after another `up` as well"
     finally:
         world.aai.start()
+
+
+# Two VOs in one lake: escape with the facility's issuer, lofar with the community's
+
+
+@dataclass(frozen=True)
+class Vo:
+    """A person of a VO, and their file `same.dat` in its scope."""
+
+    who: Member
+    scope: str
+    path: str
+    body: bytes
+
+
+@pytest.fixture(scope="module")
+def vos(world: Both, dana: Member, tmp_path_factory: pytest.TempPathFactory) -> tuple[Vo, Vo]:
+    """Both VOs have a file of one name on one element."""
+    alice = Member(world, "alice", world.box.login("alice").token())
+    rucio = Path(world.box.env("alice")["PATH"].split(":")[0]) / "rucio"
+    made = []
+    for who, scope in ((alice, "cms"), (dana, "lofar")):
+        file = tmp_path_factory.mktemp(scope) / "same.dat"
+        file.write_bytes(content())
+        who.run(rucio, "upload", "--rse", "CNAF-STORM", "--scope", scope, file)
+        replicas = who.catalogue("GET", f"/replicas/{scope}/same.dat").data.decode()
+        (path,) = set(re.findall(rf"/lake/{scope}/\w\w/\w\w/same\.dat", replicas))
+        made.append(Vo(who, scope, path, file.read_bytes()))
+    return made[0], made[1]
+
+
+def cached(world: Both, path: str) -> str:
+    (cache,) = world.box.endpoints.caches
+    return f"{cache.https}//roots:{world.element('CNAF-STORM').root.removeprefix('root:')}/{path}"
+
+
+def test_a59_one_name_in_two_vos_is_two_files(world: Both, vos: tuple[Vo, Vo]) -> None:
+    assert vos[0].body != vos[1].body
+    for vo in vos:
+        assert vo.who.get(world.file("CNAF-STORM", vo.path)) == (200, vo.body)
+        assert vo.who.get(cached(world, vo.path)) == (200, vo.body)
+        assert vo.who.get(cached(world, vo.path)) == (200, vo.body), "also when it is kept"
+
+
+def test_a59_nobody_gets_a_byte_of_the_other_vo(
+    world: Both, vos: tuple[Vo, Vo], programs: Programs, tmp_path: Path
+) -> None:
+    for vo, other in (vos, vos[::-1]):
+        assert other.who.get(cached(world, other.path)) == (200, other.body), "the cache has it"
+        for url in (world.file("CNAF-STORM", other.path), cached(world, other.path)):
+            status, body = vo.who.get(url)
+            assert status == 403
+            assert other.body not in body
+        assert vo.who.https("PUT", world.file("CNAF-STORM", f"{other.path}.mine"), b"x") == 403
+        assert vo.who.https("DELETE", world.file("CNAF-STORM", other.path)) == 403
+        root = f"{world.element('CNAF-STORM').root}/{other.path}"
+        copy = vo.who.run(programs.xrootd_bin / "xrdcp", "--silent", root, tmp_path / "stolen.dat", check=False)
+        assert copy.returncode
+        assert not (tmp_path / "stolen.dat").exists()
+
+
+def test_a59_nobody_copies_out_of_the_other_vo(world: Both, vos: tuple[Vo, Vo]) -> None:
+    for vo, other in (vos, vos[::-1]):
+        target = world.file("DESY-DCACHE", f"/lake/{vo.scope}/stolen.dat")
+        status, job = vo.who.submit(world.file("CNAF-STORM", other.path), target)
+        assert status == 200, job
+        assert vo.who.ended(job).startswith("FAILED SOURCE [auth")
+        assert vo.who.https("GET", target) == 404
+
+
+def test_a59_jobs_are_seen_by_their_own_vo_only(world: Both, vos: tuple[Vo, Vo]) -> None:
+    for vo, other in (vos, vos[::-1]):
+        source = world.file("CNAF-STORM", vo.path)
+        status, job = vo.who.submit(source, world.file("DESY-DCACHE", f"/lake/{vo.scope}/job.dat"))
+        assert status == 200, job
+        assert vo.who.ended(job) == "FINISHED None"
+        url = f"{world.box.endpoints.transfers}/jobs/{job}"
+        own = world.pool.request("GET", url, headers=vo.who.headers).json()
+        assert own["vo_name"] == ("lofar" if vo.scope == "lofar" else "escape")
+        for method in ("GET", "DELETE"):
+            assert world.pool.request(method, url, headers=other.who.headers).status in (403, 404)
+        listed = world.pool.request(
+            "GET", f"{world.box.endpoints.transfers}/jobs?state_in=FINISHED", headers=other.who.headers
+        )
+        assert listed.status == 200
+        assert job not in listed.data.decode()
+
+
+def test_a59_the_catalogue_lets_nobody_use_what_is_the_other_vos(vos: tuple[Vo, Vo]) -> None:
+    for vo, other in (vos, vos[::-1]):
+        account = vo.who.whoami()[1]
+        their = {"scope": other.scope, "name": "same.dat"}
+        rule = {"dids": [their], "account": account, "copies": 1, "rse_expression": "DESY-DCACHE"}
+        refused = vo.who.catalogue("POST", "/rules/", rule)
+        assert (refused.status, "embargo" in refused.data.decode()) == (401, True), refused.data
+        dataset = {"type": "DATASET"}
+        assert vo.who.catalogue("POST", f"/dids/{vo.scope}/mine", dataset).status in (201, 409)
+        refused = vo.who.catalogue("POST", f"/dids/{vo.scope}/mine/dids", {"dids": [their]})
+        assert refused.status == 401, refused.data
+        assert vo.who.catalogue("POST", f"/dids/{other.scope}/planted", dataset).status == 401
+
+
+def test_a59_the_catalogue_shows_names_to_everybody(vos: tuple[Vo, Vo]) -> None:
+    """What is *not* separated: Rucio asks no permission for lists and metadata (decision 0007)."""
+    for vo, other in (vos, vos[::-1]):
+        shown = vo.who.catalogue("GET", f"/dids/{other.scope}/same.dat")
+        assert shown.status == 200
+        assert shown.json()["bytes"] == len(other.body)
