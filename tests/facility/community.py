@@ -57,6 +57,7 @@ def lake(url: str, ca_file: Path, dana: str) -> dict[str, Any]:
                 "paths": ["/lake/lofar"],
                 "accounts": {"/lofar/analysts": "lofar"},
                 "key_refresh": "1 s",
+                "client_id": "boathouse",
             }
         },
     }
@@ -79,12 +80,15 @@ class Aai:
     def sub(self, login: str) -> str:
         return self.units.values[f"sub-{login}"]
 
+    def password(self, login: str) -> str:
+        return self.units.values[f"password-{login}"]
+
     def token(self, login: str, audience: list[str], scope: str = WIDE) -> str:
         """A person's token, by device code."""
         http = Http(str(self.ca))
         issuer = Issuer(self.url, http)
         code = issuer.device_code("boathouse", scope=scope, audience=audience)
-        approve(http, code, login=login, password=self.units.values[f"password-{login}"])
+        approve(http, code, login=login, password=self.password(login))
         token = issuer.wait_for_device("boathouse", code).access
         http.close()
         return token

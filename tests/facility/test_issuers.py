@@ -163,6 +163,22 @@ def test_a60_the_transfer_service_copies_for_them_what_they_may(
     assert not list((world.box.state / "data" / "se-desy-dcache" / "lake").glob("*/planted.dat"))
 
 
+def test_a60_boathouse_itself_logs_in_at_their_issuer(world: Both, tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text(world.aai.password("dana"))
+    told = world.box.login_with("dana", "--issuer", "community", "--user", "dana", "--password-file", password)
+    assert "Logged in to lake as carol" in told.stdout
+    file = tmp_path / "by-boathouse.dat"
+    file.write_bytes(content())
+    world.box.cli("put", file, "--scope", "lofar", "--rse", "CNAF-STORM", user="dana")
+    world.box.cli("get", "lofar:by-boathouse.dat", "--to", tmp_path / "got", user="dana")
+    assert (tmp_path / "got" / file.name).read_bytes() == file.read_bytes()
+    refused = world.box.cli("put", file, "--scope", "cms", "--rse", "CNAF-STORM", user="dana", check=False)
+    assert refused.returncode
+    unknown = world.box.cli("login", "--issuer", "nobody", check=False)
+    assert "one of own, community" in unknown.stderr
+
+
 def kid(token: str) -> str:
     part = token.partition(".")[0]
     return str(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))["kid"])
@@ -299,12 +315,12 @@ def test_a59_the_catalogue_lets_nobody_use_what_is_the_other_vos(vos: tuple[Vo, 
         their = {"scope": other.scope, "name": "same.dat"}
         rule = {"dids": [their], "account": account, "copies": 1, "rse_expression": "DESY-DCACHE"}
         refused = vo.who.catalogue("POST", "/rules/", rule)
-        assert (refused.status, "embargo" in refused.data.decode()) == (401, True), refused.data
+        assert (refused.status, "embargo" in refused.data.decode()) == (403, True), refused.data
         dataset = {"type": "DATASET"}
         assert vo.who.catalogue("POST", f"/dids/{vo.scope}/mine", dataset).status in (201, 409)
         refused = vo.who.catalogue("POST", f"/dids/{vo.scope}/mine/dids", {"dids": [their]})
-        assert refused.status == 401, refused.data
-        assert vo.who.catalogue("POST", f"/dids/{other.scope}/planted", dataset).status == 401
+        assert refused.status == 403, refused.data
+        assert vo.who.catalogue("POST", f"/dids/{other.scope}/planted", dataset).status == 403
 
 
 def test_a59_the_catalogue_shows_names_to_everybody(vos: tuple[Vo, Vo]) -> None:

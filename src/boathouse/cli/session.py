@@ -18,9 +18,13 @@ from boathouse.lake.environment import exports, variables, write_rucio_config
 from boathouse.lake.lake import Lake
 from boathouse.lake.session import Session, sessions_of
 from boathouse.lake.tokens import LOGIN_SCOPE, DeviceCode, Issuer, Tokens
+from boathouse.plan.model import Endpoints, LoginEndpoint
 from boathouse.run import programs
 from boathouse.units import format_seconds
 from boathouse.wlcg.scopes import parse
+
+_OWN = "own"
+"""Stands for the facility's own issuer."""
 
 _VERBS = ("read", "create", "modify", "stage", "poll")
 
@@ -31,6 +35,9 @@ def login(
         Path | None, typer.Option("--password-file", help="Its password; `-` reads standard input.", dir_okay=False)
     ] = None,
     scope: Annotated[str, typer.Option("--scope", help="What to ask for; the issuer narrows it.")] = LOGIN_SCOPE,
+    issuer_name: Annotated[
+        str | None, typer.Option("--issuer", help="Log in at this issuer of the facility file, `own` for its own.")
+    ] = None,
     state: State = None,
     *,
     as_json: Json = False,
@@ -39,16 +46,16 @@ def login(
     directory = state_dir(state)
     endpoints = endpoints_of(directory)
     password = None if user is None else _password(user, password_file)
-    session = Session(endpoints, state=directory)
+    session = Session(endpoints, state=directory, login=_login_at(endpoints, issuer_name))
     issuer = session.issuer()
-    code = issuer.device_code(endpoints.client_id, scope=scope, audience=session.record.audience)
+    code = issuer.device_code(session.record.client_id, scope=scope, audience=session.record.audience)
     if user is not None and password is not None:
         approve(issuer.http, code, login=user, password=password)
     else:
         err.print(f"Open [bold]{code.verification_uri}[/bold] in a browser and enter the code")
         err.print(f"\n    [bold]{code.user_code}[/bold]\n")
         err.print(f"or open {code.verification_uri_complete}", style="dim")
-    tokens = _wait(issuer, endpoints.client_id, code)
+    tokens = _wait(issuer, session.record.client_id, code)
     session.begin(tokens)
     account = Lake(endpoints, session.token).catalogue.account
     write_rucio_config(endpoints, session, account)
@@ -59,6 +66,26 @@ def login(
     if opened := rights(tokens.scope):
         columns(("PATH", "YOU MAY"), opened)
     out.print('Stock clients work after: eval "$(boathouse env)"', style="dim", markup=False)
+
+
+def _login_at(endpoints: Endpoints, name: str | None) -> LoginEndpoint | None:
+    """The issuer that is meant; None for the facility's own.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    name = name or endpoints.login_at or _OWN
+    if name == _OWN:
+        return None
+    known = {login.name: login for login in endpoints.logins}
+    if name not in known:
+        raise InputError(
+            f"nobody can log in at an issuer '{name}'",
+            expected=f"one of {', '.join([_OWN, *known])}",
+            got=name,
+            remedy=f"name one of them, or set issuers.{name}.client_id in the facility file",
+        )
+    return known[name]
 
 
 def _wait(issuer: Issuer, client_id: str, code: DeviceCode) -> Tokens:
@@ -119,17 +146,19 @@ def logout(state: State = None) -> None:
 
 def whoami(state: State = None, *, as_json: Json = False) -> None:
     """Say who is logged in here, to what, in which groups, with which rights and until when."""
-    session = Session(endpoints_of(state_dir(state)))
+    session = Session.current(endpoints_of(state_dir(state)))
     session.require()
     person = session.issuer().userinfo(session.token())
     access = session.access
     assert access is not None
     groups = list(person.get("wlcg.groups", ()))
+    # Other issuers may not say more than the subject.
+    login_name = person.get("preferred_username", person["sub"])
     if as_json:
         left_s = round(access.expires_at - time.time())
-        emit({"login": person["preferred_username"], "groups": groups, "scope": access.scope, "expires_in": left_s})
+        emit({"login": login_name, "groups": groups, "scope": access.scope, "expires_in": left_s})
         return
-    out.print(f"[bold]{person['preferred_username']}[/bold] ({person['name']}), at {session.record.facility}")
+    out.print(f"[bold]{login_name}[/bold] ({person.get('name', login_name)}), at {session.record.facility}")
     out.print(f"groups: {', '.join(groups) or 'none'}", markup=False)
     columns(("PATH", "YOU MAY"), rights(access.scope))
     renewed = (
@@ -147,7 +176,7 @@ def token(
     as_json: Json = False,
 ) -> None:
     """Print a token: the session's own, or one for less. Put it into a file, never into a command line."""
-    session = Session(endpoints_of(state_dir(state)))
+    session = Session.current(endpoints_of(state_dir(state)))
     session.require()
     if audience is None and scope is None:
         text = session.token()
@@ -168,7 +197,7 @@ def token(
 def env(state: State = None, *, as_json: Json = False) -> None:
     """Print shell exports, after which rucio, xrdcp and xrdfs work; curl and davix want a header with the token."""
     endpoints = endpoints_of(state_dir(state))
-    session = Session(endpoints)
+    session = Session.current(endpoints)
     session.require()
     if session.agent_pid() is None:
         # After a restart of the machine nobody keeps the token fresh; this is a good moment to begin again.

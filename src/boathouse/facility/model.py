@@ -208,6 +208,8 @@ class Issuer(_Model):
     first that fits."""
     key_refresh: Duration = 300.0
     """How often its keys are asked for, in seconds."""
+    client_id: str | None = None
+    """The public client with which people log in there by device code: `boathouse login --issuer <name>`."""
 
 
 class Newcomers(StrEnum):
@@ -265,6 +267,8 @@ class Embedded(_Model):
     copy_from: tuple[Network, ...] = ()
     """Networks of private addresses, e.g. ``10.0.0.0/8``, from which storage elements may fetch what users name.
     Public addresses and the facility's own elements are always allowed."""
+    login_at: Name | None = None
+    """The issuer in `issuers` at which `boathouse login` logs people in; the facility's own if not given."""
     token_lifetime: Duration = 3600.0
     """Life of an access token, in seconds (WLCG profile 4.3.1: 15 min to 6 h)."""
     certificate_lifetime: Duration = 90 * 86400.0

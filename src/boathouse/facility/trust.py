@@ -147,6 +147,23 @@ def key_refresh(facility: Facility) -> Iterator[Fault]:
             )
 
 
+def login_issuer(facility: Facility) -> Iterator[Fault]:
+    """People can log in where they are sent."""
+    name = facility.services.login_at
+    if name is None:
+        return
+    if name not in facility.issuers:
+        yield unknown(("services", "login_at"), "issuer", name, facility.issuers)
+    elif not facility.issuers[name].client_id:
+        yield Fault(
+            ("services", "login_at"),
+            f"nobody can log in at {name}",
+            expected="an issuer with a client_id, a public client for the device code grant",
+            got=name,
+            remedy=f"issuers.{name}.client_id: NAME",
+        )
+
+
 RULES: tuple[Callable[[Facility], Iterator[Fault]], ...] = (
     elsewhere,
     known_elsewhere,
@@ -154,4 +171,5 @@ RULES: tuple[Callable[[Facility], Iterator[Fault]], ...] = (
     paths,
     admitted_groups,
     key_refresh,
+    login_issuer,
 )

@@ -52,7 +52,7 @@ class Lake:
         Raises:
             AuthError: nobody is logged in.
         """
-        session = Session(endpoints, directory)
+        session = Session.current(endpoints, directory)
         session.require()
         return cls(endpoints, session.token)
 

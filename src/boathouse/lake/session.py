@@ -34,7 +34,7 @@ from boathouse import atomic
 from boathouse.errors import AuthError, BoathouseError, ServiceError
 from boathouse.lake.http import Http
 from boathouse.lake.tokens import Issuer, Tokens, audiences
-from boathouse.plan.model import Endpoints
+from boathouse.plan.model import Endpoints, LoginEndpoint
 from boathouse.wlcg.verify import kid_of
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ class Record:
     audience: tuple[str, ...]
     state: str = ""
     """State directory of the facility on this machine; empty if only its addresses were given."""
+    issuer_ca: str = ""
+    """CAs that verify the issuer; empty for those of ``ca_bundle``."""
 
     def belongs_to(self, state: Path) -> bool:
         """Whether this is a login to the facility of a state directory, which need not exist any more."""
@@ -78,17 +80,26 @@ class Session:
         endpoints: of the facility.
         directory: where the session lies; by default :func:`default_directory`.
         state: state directory of the facility, noted at login so that the session can be found without its endpoints.
+        login: another issuer at which the user logs in; the facility's own if None.
     """
 
-    def __init__(self, endpoints: Endpoints, directory: Path | None = None, *, state: Path | None = None) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        directory: Path | None = None,
+        *,
+        state: Path | None = None,
+        login: LoginEndpoint | None = None,
+    ) -> None:
         self.directory = directory or default_directory(endpoints)
         self.record = Record(
             facility=endpoints.facility,
-            issuer=endpoints.issuer,
-            client_id=endpoints.client_id,
+            issuer=login.issuer if login else endpoints.issuer,
+            client_id=login.client_id if login else endpoints.client_id,
             ca_bundle=endpoints.ca_bundle,
             audience=audiences(endpoints),
             state="" if state is None else str(state.resolve()),
+            issuer_ca=login.ca_file if login else "",
         )
 
     @classmethod
@@ -106,6 +117,22 @@ class Session:
         session = cls.__new__(cls)
         session.directory, session.record = directory, record
         return session
+
+    @classmethod
+    def current(cls, endpoints: Endpoints, directory: Path | None = None) -> Session:
+        """The session in a directory, at the issuer where its login was; one at the facility's own if there is none.
+
+        Args:
+            endpoints: of the facility.
+            directory: of the session; by default :func:`default_directory`.
+        """
+        place = directory or default_directory(endpoints)
+        try:
+            issuer = cls.at(place).record.issuer
+        except AuthError:
+            issuer = endpoints.issuer
+        login = next((login for login in endpoints.logins if login.issuer == issuer), None)
+        return cls(endpoints, place, login=login)
 
     # -- files ---------------------------------------------------------------------------------------------------
 
@@ -129,7 +156,10 @@ class Session:
 
     def issuer(self) -> Issuer:
         """The session's issuer."""
-        return Issuer(self.record.issuer, Http(self.record.ca_bundle))
+        return self._issuer(patient=True)
+
+    def _issuer(self, *, patient: bool) -> Issuer:
+        return Issuer(self.record.issuer, Http(self.record.issuer_ca or self.record.ca_bundle), patient=patient)
 
     def require(self) -> None:
         """Make sure that somebody is logged in.
@@ -201,7 +231,7 @@ class Session:
             BoathouseError: it cannot be told now.
         """
         kid = kid_of(self.token_file.read_text(encoding="utf-8"))
-        return not Issuer(self.record.issuer, Http(self.record.ca_bundle), patient=False).publishes(kid or "")
+        return not self._issuer(patient=False).publishes(kid or "")
 
     def narrowed(self, *, audience: tuple[str, ...], scope: str | None) -> Tokens:
         """A token for less: other audiences, fewer scopes. The session itself stays as it is.
@@ -241,8 +271,7 @@ class Session:
         if self.exists:
             refresh = (self.directory / "refresh_token").read_text(encoding="utf-8")
             try:
-                issuer = Issuer(self.record.issuer, Http(self.record.ca_bundle), patient=False)
-                issuer.revoke(self.record.client_id, refresh)
+                self._issuer(patient=False).revoke(self.record.client_id, refresh)
             except (BoathouseError, ssl.SSLError) as error:
                 log.info("the issuer was not told of the logout: %s", error)
                 told = False

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from boathouse.facility.model import Facility
-from boathouse.plan.model import Certificate, Endpoints, Layout, Plan, PortRequest, Secret
+from boathouse.plan.model import Certificate, Endpoints, Layout, LoginEndpoint, Plan, PortRequest, Secret
 from boathouse.plan.order import start_order
 from boathouse.plan.service import Context, Contribution, Programs, Service
 
@@ -79,6 +79,12 @@ def _endpoints(context: Context, parts: Sequence[Contribution]) -> Endpoints:
         ca_bundle=str(context.layout.ca_bundle),
         storage=tuple(endpoint for part in parts for endpoint in part.storage),
         caches=tuple(endpoint for part in parts for endpoint in part.caches),
+        logins=tuple(
+            LoginEndpoint(name, issuer.url, issuer.client_id, issuer.ca_file or "")
+            for name, issuer in context.facility.issuers.items()
+            if issuer.client_id
+        ),
+        login_at=context.facility.services.login_at or "",
     )
 
 

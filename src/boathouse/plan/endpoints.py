@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from boathouse.errors import StateError
-from boathouse.plan.model import CacheEndpoint, Endpoints, StorageEndpoint
+from boathouse.plan.model import CacheEndpoint, Endpoints, LoginEndpoint, StorageEndpoint
 
 FILE_NAME = "endpoints.json"
 
-T = TypeVar("T", StorageEndpoint, CacheEndpoint, Endpoints)
+T = TypeVar("T", StorageEndpoint, CacheEndpoint, LoginEndpoint, Endpoints)
 
 
 def dumps(endpoints: Endpoints) -> str:
@@ -39,6 +39,7 @@ def load(state: Path) -> Endpoints:
                 "caches": tuple(
                     _make(CacheEndpoint, item | {"upstreams": tuple(item["upstreams"])}) for item in document["caches"]
                 ),
+                "logins": tuple(_make(LoginEndpoint, item) for item in document.get("logins", ())),
             },
         )
     except FileNotFoundError as error:

@@ -263,6 +263,19 @@ class CacheEndpoint:
 
 
 @dataclass(frozen=True)
+class LoginEndpoint:
+    """Another issuer at which people may log in."""
+
+    name: str
+    issuer: str
+    """Its URL, byte for byte the ``iss`` of its tokens."""
+    client_id: str
+    """The public client for the device code grant."""
+    ca_file: str
+    """CAs that verify it; empty for those of ``ca_bundle``, which holds the host's."""
+
+
+@dataclass(frozen=True)
 class Endpoints:
     """All that a client needs to know of a facility; the one object that the lake client takes.
 
@@ -286,3 +299,7 @@ class Endpoints:
     transfers_audience: str = ""
     storage: tuple[StorageEndpoint, ...] = ()
     caches: tuple[CacheEndpoint, ...] = ()
+    logins: tuple[LoginEndpoint, ...] = ()
+    """Other issuers at which people may log in."""
+    login_at: str = ""
+    """The one of them that is meant when none is named; empty for ``issuer``."""

@@ -66,6 +66,12 @@ class Box:
             self._run("login", "--user", user, "--password-file", password, user=user, check=True)
             self._logged_in.add(user)
 
+    def login_with(self, user: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Log a user in by a command of the test's own."""
+        result = self._run("login", *arguments, user=user, check=True)
+        self._logged_in.add(user)
+        return result
+
     def login(self, user: str) -> Lake:
         """The lake as a user sees it."""
         self.ensure_login(user)

@@ -68,6 +68,8 @@ _BROKEN = [
         "there is no group 'atlas'",
     ),
     ("admitted_groups", "groups:", f"{_LOGIN}, scopes: [email]}}\ngroups:", "aai is not asked who signs in"),
+    ("login_issuer", "groups:", "services: {login_at: aai}\ngroups:", "there is no issuer 'aai'"),
+    ("login_issuer", "groups:", f"services: {{login_at: aai}}\n{_AAI}}}\ngroups:", "nobody can log in at aai"),
     ("key_refresh", "groups:", f"{_AAI}, key_refresh: 0}}\ngroups:", "key_refresh is out of bounds"),
     (
         "some_storage",
