@@ -63,6 +63,47 @@ def lake(url: str, ca_file: Path, dana: str) -> dict[str, Any]:
     }
 
 
+_STORAGE = ["storage.read:/", "storage.create:/", "storage.modify:/"]
+_CLIENT, _EXCHANGE = "client_credentials", "token_exchange"
+_SERVICES: list[tuple[str, list[str], list[str], dict[str, Any]]] = [
+    ("rucio", [_CLIENT], ["openid", "profile", "fts", *_STORAGE], {}),
+    (
+        "transfers",
+        [_CLIENT, _EXCHANGE],
+        ["openid", *_STORAGE],
+        {"exchange_from": ["boathouse", "lake-rucio", "lake-operator"]},
+    ),
+    ("cache", [_CLIENT], ["storage.read:/"], {}),
+    ("operator", [_CLIENT], ["openid", "profile", "fts", *_STORAGE], {}),
+]
+"""Clients of a lake that has no other issuer than this one."""
+
+
+def secret_of(service: str) -> str:
+    return f"secret-of-lake-{service}"
+
+
+def lake_without_issuer(url: str, ca_file: Path, dana: str, secrets: Path) -> dict[str, Any]:
+    """The facility file of a lake whose services and people all have their tokens from the community's issuer."""
+    issuer: dict[str, Any] = {"url": url, "ca_file": str(ca_file), "client_id": "boathouse", "key_refresh": "1 s"}
+    for name, *_ in _SERVICES:
+        file = secrets / name
+        file.write_text(secret_of(name))
+        issuer[name] = {"id": f"lake-{name}", "secret_file": str(file)}
+    return {
+        "name": "lake",
+        "vo": "lofar",
+        "sites": {
+            "CNAF": {"storage": {"CNAF-STORM": {"qos": "FAST"}}, "caches": {"CNAF-XCACHE": {}}},
+            "DESY": {"storage": {"DESY-DCACHE": {"qos": "SAFE"}}},
+        },
+        "groups": {"analysts": {}},
+        "users": {"carol": {"groups": ["analysts"], "identities": {"issuer": dana}}},
+        "scopes": {"survey": {"group": "analysts"}},
+        "services": {"issuer": issuer},
+    }
+
+
 @dataclass
 class Aai:
     """The community's issuer."""
@@ -129,6 +170,10 @@ def aai(programs: Programs) -> Iterator[Aai]:
         for client in seed["clients"]:
             # For the services of a lake that it knows nothing of.
             client["audiences"] = None
+        seed["clients"] += [
+            {"client_id": f"lake-{name}", "secret": secret_of(name), "grants": grants, "scopes": scopes, **more}
+            for name, grants, scopes, more in _SERVICES
+        ]
         everything = WIDE.split()[-4:]
         seed["policies"] = [{"effect": "PERMIT", "scopes": everything, "description": "the lake knows better"}]
         own = File(units.context.config(_UNIT, "seed.json"), json.dumps(seed))

@@ -110,6 +110,8 @@ def up(
 
 def login_hint(local: LocalFacility) -> str:
     """How to log in, in two lines."""
+    if external := local.facility.services.issuer:
+        return hint(f"log in at {external.url}:  boathouse login", local.state.path)
     user = next(iter(local.facility.users), "USER")
     password = local.state.path / "secrets" / f"password-{user}"
     text = (

@@ -124,6 +124,9 @@ _STAND_INS: Mapping[str, Any] = {
     "claim": "x",
     "value": "x",
     "paths": (trust.UNSET_PATH,),
+    "id": "x",
+    "secret_file": "/x",
+    **{service: {"id": "x", "secret_file": "/x"} for service in ("rucio", "transfers", "cache", "operator")},
 }
 
 

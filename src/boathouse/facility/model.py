@@ -253,6 +253,39 @@ class IdentityProvider(_Model):
     """Rules that let people in, by a name of your choice."""
 
 
+class ServiceClient(_Model):
+    """A service's client at an issuer that somebody else runs."""
+
+    id: str
+    """Its name there."""
+    secret_file: AbsolutePath
+    """File with its secret."""
+
+
+class ExternalIssuer(_Model):
+    """An issuer that somebody else runs, in place of the facility's own, which then does not run.
+
+    It must give tokens with the audiences of copy doors to the clients of services only (docs/topics/issuers.md).
+    """
+
+    url: IssuerUrl
+    """Its URL, byte for byte the `iss` of its tokens."""
+    ca_file: AbsolutePath | None = None
+    """CAs that its certificate must chain to, PEM; they join the facility's bundle. Those of the host if not given."""
+    client_id: str
+    """The public client with which people log in by device code."""
+    rucio: ServiceClient
+    """The catalogue's client: client credentials for `fts` and storage scopes."""
+    transfers: ServiceClient
+    """The transfer service's client: token exchange for all the others' tokens."""
+    cache: ServiceClient
+    """The caches' client: client credentials for `storage.read:/`."""
+    operator: ServiceClient
+    """The operator's client: client credentials for everything; it is root in the catalogue."""
+    key_refresh: Duration = 300.0
+    """How often its keys are asked for, in seconds."""
+
+
 class Embedded(_Model):
     """Settings of the services that Boathouse runs itself."""
 
@@ -267,6 +300,8 @@ class Embedded(_Model):
     copy_from: tuple[Network, ...] = ()
     """Networks of private addresses, e.g. ``10.0.0.0/8``, from which storage elements may fetch what users name.
     Public addresses and the facility's own elements are always allowed."""
+    issuer: ExternalIssuer | None = None
+    """An issuer to use instead of the facility's own; users are told by `identities.issuer`."""
     login_at: Name | None = None
     """The issuer in `issuers` at which `boathouse login` logs people in; the facility's own if not given."""
     token_lifetime: Duration = 3600.0

@@ -105,8 +105,8 @@ def _walk(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[Setting]:
         path = (*above, name)
         if typing.get_origin(field.annotation) is dict:
             yield from _walk_free((*path, _PLACEHOLDERS[name]), field.annotation)
-        elif _is_model(field.annotation):
-            yield from _walk(typing.cast("type[BaseModel]", field.annotation), path)
+        elif (below := _model_of(field.annotation)) is not None:
+            yield from _walk(below, path)
 
 
 def _walk_free(path: tuple[str, ...], annotation: Any) -> Iterator[Setting]:
@@ -115,6 +115,14 @@ def _walk_free(path: tuple[str, ...], annotation: Any) -> Iterator[Setting]:
     yield Setting(path, _kind(value, ()), None, f"{doc}Its name: {_kind(key, ())}.")
     if _is_model(value):
         yield from _walk(value, path)
+
+
+def _model_of(annotation: object) -> type[BaseModel] | None:
+    """The model that a value is, if there is one: ``Model`` or ``Model | None``."""
+    for one in (annotation, *typing.get_args(annotation)):
+        if _is_model(one):
+            return typing.cast("type[BaseModel]", one)
+    return None
 
 
 def _is_model(annotation: object) -> bool:

@@ -7,12 +7,24 @@ from collections.abc import Callable, Iterator
 from boathouse.facility.faults import Fault, unknown
 from boathouse.facility.model import Facility, scope_directories
 
+OWN = "issuer"
+"""Stands in a user's identities for ``services.issuer``."""
+
 UNSET_PATH = "/unset"
 """Stands for the paths of an issuer that names none; that fault is told already."""
 
 
 def elsewhere(facility: Facility) -> Iterator[Fault]:
     """An issuer and an identity provider of one name are one party, and no two names stand for one party."""
+    for key in ("issuers", "identity_providers"):
+        if OWN in getattr(facility, key):
+            yield Fault(
+                (key, OWN),
+                f"'{OWN}' cannot be a name in {key}",
+                expected="another name: in identities it stands for services.issuer",
+                got=OWN,
+                remedy="rename it",
+            )
     for name, issuer in facility.issuers.items():
         provider = facility.identity_providers.get(name)
         if provider is not None and provider.url != issuer.url:
@@ -44,6 +56,8 @@ def elsewhere(facility: Facility) -> Iterator[Fault]:
 def known_elsewhere(facility: Facility) -> Iterator[Fault]:
     """A user's identities are at parties that the file names, and nobody else's."""
     parties = {name: issuer.url for name, issuer in facility.issuers.items()}
+    if facility.services.issuer is not None:
+        parties[OWN] = facility.services.issuer.url
     parties |= {name: provider.url for name, provider in facility.identity_providers.items()}
     first: dict[tuple[str, str], str] = {}
     for login, user in facility.users.items():
@@ -61,6 +75,42 @@ def known_elsewhere(facility: Facility) -> Iterator[Fault]:
                     got=subject,
                     remedy="remove one",
                 )
+
+
+def external_issuer(facility: Facility) -> Iterator[Fault]:
+    """With an issuer of somebody else's, nothing is asked for that only the facility's own does."""
+    external = facility.services.issuer
+    if external is None:
+        return
+    for key, what in (
+        ("issuers", "its exchange of other issuers' tokens"),
+        ("identity_providers", "its sign-in page"),
+    ):
+        if getattr(facility, key):
+            yield Fault(
+                (key,),
+                f"{key} want {what}, and services.issuer stands for the facility's own issuer",
+                expected="one of them",
+                got=", ".join(getattr(facility, key)),
+                remedy=f"remove {key}, or services.issuer",
+            )
+    for login, user in facility.users.items():
+        if OWN not in user.identities:
+            yield Fault(
+                ("users", login),
+                f"nobody knows who {login} is at the issuer",
+                expected="the subject there",
+                got="no identities.issuer",
+                remedy=f"users.{login}.identities: {{issuer: SUBJECT}}",
+            )
+    if facility.services.issuer_port is not None:
+        yield Fault(
+            ("services", "issuer_port"),
+            "no issuer of the facility's own listens",
+            expected="issuer or issuer_port",
+            got=str(facility.services.issuer_port),
+            remedy="remove issuer_port",
+        )
 
 
 def accounts(facility: Facility) -> Iterator[Fault]:
@@ -136,13 +186,18 @@ def admitted_groups(facility: Facility) -> Iterator[Fault]:
 
 def key_refresh(facility: Facility) -> Iterator[Fault]:
     """Keys are asked for neither all the time nor too late for a rotation."""
-    for name, issuer in facility.issuers.items():
-        if not 1 <= issuer.key_refresh <= 6 * 3600:
+    wanted: dict[tuple[str, ...], float] = {
+        ("issuers", name, "key_refresh"): issuer.key_refresh for name, issuer in facility.issuers.items()
+    }
+    if facility.services.issuer is not None:
+        wanted["services", "issuer", "key_refresh"] = facility.services.issuer.key_refresh
+    for place, refresh_s in wanted.items():
+        if not 1 <= refresh_s <= 6 * 3600:
             yield Fault(
-                ("issuers", name, "key_refresh"),
+                place,
                 "key_refresh is out of bounds",
                 expected="1 s to 6 h (WLCG profile 4.3.1)",
-                got=f"{issuer.key_refresh:g} s",
+                got=f"{refresh_s:g} s",
                 remedy="leave it out",
             )
 
@@ -172,4 +227,5 @@ RULES: tuple[Callable[[Facility], Iterator[Fault]], ...] = (
     admitted_groups,
     key_refresh,
     login_issuer,
+    external_issuer,
 )

@@ -68,7 +68,7 @@ class Lake:
             AuthError: the secret cannot be read; only the facility's owner may.
         """
         issuer = Issuer(endpoints.issuer, Http(endpoints.ca_bundle))
-        return cls(endpoints, issuer.client(OPERATOR, secret, audiences=audiences(endpoints)))
+        return cls(endpoints, issuer.client(endpoints.operator_id, secret, audiences=audiences(endpoints)))
 
     def token(self) -> str:
         """The current bearer token."""

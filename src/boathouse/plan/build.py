@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from boathouse.facility.model import Facility
@@ -56,6 +57,7 @@ def build(
         ports=dict(ports),
         addresses={request.key: request.address for request in requests},
     )
+    external = facility.services.issuer
     parts = [service.plan(context) for service in services]
     return Plan(
         facility=facility.name,
@@ -65,10 +67,12 @@ def build(
         certificates=_by_name(certificate for part in parts for certificate in part.certificates),
         certificate_lifetime_s=facility.services.certificate_lifetime,
         endpoints=_endpoints(context, parts),
+        authorities=(Path(external.ca_file),) if external and external.ca_file else (),
     )
 
 
 def _endpoints(context: Context, parts: Sequence[Contribution]) -> Endpoints:
+    external = context.facility.services.issuer
     return Endpoints(
         facility=context.facility.name,
         vo=context.facility.vo,
@@ -84,6 +88,8 @@ def _endpoints(context: Context, parts: Sequence[Contribution]) -> Endpoints:
             for name, issuer in context.facility.issuers.items()
             if issuer.client_id
         ),
+        client_id=external.client_id if external else Endpoints.client_id,
+        operator_id=context.client_id("operator"),
         login_at=context.facility.services.login_at or "",
     )
 

@@ -219,6 +219,8 @@ class Plan:
     certificates: tuple[Certificate, ...]
     certificate_lifetime_s: float
     endpoints: Endpoints
+    authorities: tuple[Path, ...] = ()
+    """Files of the operator with further CAs for the bundle."""
 
     def unit(self, name: str) -> Unit:
         """A unit by name.
@@ -295,6 +297,8 @@ class Endpoints:
     """Path of the CA bundle that verifies every server."""
     client_id: str = "boathouse"
     """The public client with which people log in by device code."""
+    operator_id: str = "operator"
+    """The client with which the facility looks after itself."""
     catalogue_audience: str = "rucio"
     transfers_audience: str = ""
     storage: tuple[StorageEndpoint, ...] = ()

@@ -72,8 +72,14 @@ class Context:
 
     @property
     def issuer(self) -> str:
-        """The issuer URL: scheme, host and port only, since clients disagree on how to join a path to it."""
-        return f"https://localhost:{self.ports['tokens']}"
+        """The issuer URL. Ours is scheme, host and port only, since clients disagree on how to join a path to it."""
+        external = self.facility.services.issuer
+        return external.url if external else f"https://localhost:{self.ports['tokens']}"
+
+    def client_id(self, service: str) -> str:
+        """The name of a service's client at the issuer."""
+        external = self.facility.services.issuer
+        return str(getattr(external, service).id) if external else service
 
     @property
     def catalogue(self) -> str:

@@ -29,11 +29,11 @@ HOST_BUNDLES = (
 )
 
 
-def ensure_authority(directory: Path, facility: str, own: atomic.Own) -> None:
+def ensure_authority(directory: Path, facility: str, own: atomic.Own, *, more: bytes = b"") -> None:
     """Make the CA if it is not there: ``ca.pem``, ``ca.key``, ``bundle.pem``, ``hashed/<hash>.0``.
 
     ``hashed-public`` holds links to the host's authorities as well. The bundle holds the host's trusted authorities
-    and the facility's, so that one variable serves a client which talks to both.
+    and the facility's, so that one variable serves a client which talks to both; and further ones, as PEM, if given.
     """
     certificate_path, key_path = directory / "ca.pem", directory / "ca.key"
     if not (certificate_path.exists() and key_path.exists()):
@@ -62,7 +62,7 @@ def ensure_authority(directory: Path, facility: str, own: atomic.Own) -> None:
         atomic.write(certificate_path, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644, own=own)
     own_pem = certificate_path.read_bytes()
     host = next((Path(path).read_bytes() for path in HOST_BUNDLES if Path(path).is_file()), b"")
-    bundle = host.rstrip(b"\n") + b"\n" + own_pem if host else own_pem
+    bundle = b"\n".join(part.rstrip(b"\n") for part in (host, more, own_pem) if part) + b"\n"
     bundle_path = directory / "bundle.pem"
     if not bundle_path.exists() or bundle_path.read_bytes() != bundle:
         atomic.write(bundle_path, bundle, mode=0o644, own=own)

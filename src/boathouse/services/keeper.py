@@ -24,6 +24,7 @@ class Keeper(Service):
     def plan(self, context: Context) -> Contribution:
         """One unit, ready once storage has the issuer's keys and caches have their tokens."""
         facility = context.facility
+        external = facility.services.issuer
         report = context.run(self.name) / "report.json"
         storage_units = [name(rse) for rse in facility.storage for name in (xrootd.unit_name, xrootd.copy_unit_name)]
         cache_units = [xcache.unit_name(cache) for cache in facility.caches]
@@ -31,13 +32,14 @@ class Keeper(Service):
             "state": str(context.layout.root),
             "report": str(report),
             "issuer": context.issuer,
-            "jwks": str(tokens.jwks_file(context)),
+            # Of an issuer that others run, the keys are asked for.
+            "jwks": None if external else str(tokens.jwks_file(context)),
             "ca": str(context.layout.ca_bundle),
             "key_caches": [str(xrootd.key_cache_directory(context, unit)) for unit in (*storage_units, *cache_units)],
             "tokens": [
                 {
                     "path": str(xcache.token_file(context, cache)),
-                    "client_id": "cache",
+                    "client_id": context.client_id("cache"),
                     "secret": str(context.layout.secret("client-cache")),
                     "audience": " ".join(xcache.upstream_audiences(context, cache)),
                     "scope": "storage.read:/",
@@ -54,7 +56,19 @@ class Keeper(Service):
                     "kept": str(context.data(self.name) / f"keys-{name}.json"),
                 }
                 for name, issuer in facility.issuers.items()
-            ],
+            ]
+            + (
+                [
+                    {
+                        "url": external.url,
+                        "ca_file": str(context.layout.ca_bundle),
+                        "refresh_s": external.key_refresh,
+                        "kept": str(context.data(self.name) / "keys.json"),
+                    }
+                ]
+                if external
+                else []
+            ),
         }
         config = File(context.config(self.name, "keeper.json"), json.dumps(settings, indent=2))
         unit = Unit(
@@ -62,7 +76,7 @@ class Keeper(Service):
             title="keeper of keys, tokens, certificates and disk",
             command=context.programs.daemon("boathouse.run.local.keeper", config.path),
             probe=Probe(ProbeKind.report, target=str(report), timeout_s=30),
-            needs=("tokens",),
+            needs=trust.needs_issuer(facility),
             directories=(
                 context.run(self.name),
                 context.data(self.name),
@@ -71,4 +85,4 @@ class Keeper(Service):
             ),
             files=(config,),
         )
-        return Contribution(units=(unit,), secrets=trust.secrets(facility))
+        return Contribution(units=(unit,), secrets=(*trust.secrets(facility), trust.client_secret(facility, "cache")))

@@ -8,7 +8,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
-from boathouse.facility.model import Facility, Protocol, Storage
+from boathouse.facility.model import Facility, Protocol, Storage, User
+from boathouse.facility.trust import OWN
 from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, Secret, SecretKind, Task, Unit
 from boathouse.plan.service import Context, Contribution, Service
 from boathouse.services import trust
@@ -139,7 +140,7 @@ class Rucio(Service):
             command=_command(context, self.name, "server"),
             probe=Probe(ProbeKind.https, target=f"{context.catalogue}/ping", timeout_s=60),
             env=environment,
-            needs=("postgres", "tokens"),
+            needs=("postgres", *trust.needs_issuer(context.facility)),
             directories=(context.run(self.name), context.run(self.name) / "cache"),
             files=(*_files(context, self.name), lake),
             prepare=(Task("make-catalogue", _command(context, self.name, "bootstrap"), env=environment),),
@@ -153,7 +154,7 @@ class Rucio(Service):
             env=environment,
             # They wait for the database to be made and keep work for a transfer service that is not there yet, so
             # they need neither: their start is a good part of the facility's.
-            needs=("postgres", "tokens"),
+            needs=("postgres", *trust.needs_issuer(context.facility)),
             directories=(context.run(DAEMONS),),
             # Their own copies, for both units are prepared at once.
             files=_files(context, DAEMONS),
@@ -161,10 +162,8 @@ class Rucio(Service):
         return Contribution(
             units=(server, daemons),
             secrets=(
-                Secret("client-rucio"),
-                Secret("client-rucio-admin"),
-                Secret(f"client-{LOGIN_CLIENT}"),
-                *(Secret(f"sub-{login}", SecretKind.uuid) for login in context.facility.users),
+                trust.client_secret(context.facility, "rucio"),
+                *_own_secrets(context.facility),
                 *trust.secrets(context.facility),
             ),
             certificates=(Certificate(self.name, addresses=(context.addresses[self.name],), dns=("localhost",)),),
@@ -214,8 +213,26 @@ def _files(context: Context, unit: str) -> tuple[File, ...]:
     )
 
 
+def _own_secrets(facility: Facility) -> tuple[Secret, ...]:
+    """What stands for people and for Rucio's further clients at the facility's own issuer."""
+    if facility.services.issuer:
+        return ()
+    clients = (Secret("client-rucio-admin"), Secret(f"client-{LOGIN_CLIENT}"))
+    return (*clients, *(Secret(f"sub-{login}", SecretKind.uuid) for login in facility.users))
+
+
 def _identity_providers(context: Context) -> dict[str, Any]:
     """``idpsecrets.json``; Rucio insists on a block for SCIM."""
+    if context.facility.services.issuer:
+        client = {"client_id": context.client_id("rucio"), "client_secret": "${secret:client-rucio}"}
+        return {
+            "facility": {
+                "issuer": context.issuer,
+                **client,
+                "redirect_uris": [login_redirect(context)],
+                "SCIM": {**client, "grant_type": "client_credentials"},
+            }
+        }
     return {
         "facility": {
             "issuer": context.issuer,
@@ -264,7 +281,7 @@ def _accounts(context: Context) -> dict[str, Any]:
         "root": {
             "type": "SERVICE",
             "email": "",
-            "identities": [f"SUB=operator, ISS={context.issuer}"],
+            "identities": [f"SUB={context.client_id('operator')}, ISS={context.issuer}"],
             "attributes": {},
         }
     }
@@ -278,17 +295,17 @@ def _accounts(context: Context) -> dict[str, Any]:
         accounts[login] = {
             "type": "USER",
             "email": user.email,
-            "identities": [
-                f"SUB=${{secret:sub-{login}}}, ISS={context.issuer}",
-                *(
-                    f"SUB={subject}, ISS={facility.issuers[name].url}"
-                    for name, subject in user.identities.items()
-                    if name in facility.issuers
-                ),
-            ],
+            "identities": _identities(context, login, user),
             "attributes": attributes,
         }
     return accounts
+
+
+def _identities(context: Context, login: str, user: User) -> list[str]:
+    facility = context.facility
+    own = user.identities[OWN] if facility.services.issuer else f"${{secret:sub-{login}}}"
+    elsewhere = ((facility.issuers[name].url, sub) for name, sub in user.identities.items() if name in facility.issuers)
+    return [f"SUB={subject}, ISS={issuer}" for issuer, subject in ((context.issuer, own), *elsewhere)]
 
 
 def _rse(context: Context, rse: str, element: Storage) -> dict[str, Any]:

@@ -36,11 +36,15 @@ class TokenIssuer(Service):
     name: ClassVar[str] = "tokens"
 
     def ports(self, facility: Facility) -> tuple[PortRequest, ...]:
-        """The issuer's port."""
+        """The issuer's port; none if somebody else's issuer stands for it."""
+        if facility.services.issuer:
+            return ()
         return (PortRequest(self.name, facility.services.address, facility.services.issuer_port),)
 
     def plan(self, context: Context) -> Contribution:
-        """One unit with its settings and its seed."""
+        """One unit with its settings and its seed; none if somebody else's issuer stands for it."""
+        if context.facility.services.issuer:
+            return Contribution()
         settings = File(context.config(self.name, "settings.json"), json.dumps(_settings(context), indent=2))
         seed = File(_seed_path(context), json.dumps(seed_of(context), indent=1))
         unit = Unit(

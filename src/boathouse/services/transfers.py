@@ -37,12 +37,12 @@ class Transfers(Service):
             "ca_file": str(context.layout.ca_bundle),
             "audience": address,
             "vo": context.facility.vo,
-            "client_id": self.name,
+            "client_id": context.client_id(self.name),
             "client_secret": "${secret:client-transfers}",
             "store_key": f"${{secret:{_STORE_KEY}}}",
             "doors": _doors(context),
             "copy_from": list(context.facility.services.copy_from),
-            "operators": ["operator"],
+            "operators": [context.client_id("operator")],
             "trusted": [
                 {key: issuer[key] for key in ("name", "url", "ca_file", "vo")} for issuer in trust.described(context)
             ],
@@ -53,7 +53,7 @@ class Transfers(Service):
             title="transfer service (FTS3 REST, third-party copies)",
             command=context.programs.daemon("boathouse.apps.transfers", config.path),
             probe=Probe(ProbeKind.https, target=context.url(self.name) + "/health"),
-            needs=("postgres", "tokens"),
+            needs=("postgres", *trust.needs_issuer(context.facility)),
             files=(config,),
             stop_timeout_s=12,
             url=context.url(self.name),
@@ -62,7 +62,8 @@ class Transfers(Service):
             units=(unit,),
             secrets=(
                 Secret("postgres-transfers"),
-                Secret("client-transfers"),
+                trust.client_secret(context.facility, "transfers"),
+                trust.client_secret(context.facility, "operator"),
                 Secret(_STORE_KEY),
                 *trust.secrets(context.facility),
             ),

@@ -10,6 +10,18 @@ from boathouse.plan.model import Secret
 from boathouse.plan.service import Context
 
 
+def client_secret(facility: Facility, service: str) -> Secret:
+    """The secret of a service's client at the issuer: ours to make, or the operator's."""
+    external = facility.services.issuer
+    source = Path(getattr(external, service).secret_file) if external else None
+    return Secret(f"client-{service}", source=source)
+
+
+def needs_issuer(facility: Facility) -> tuple[str, ...]:
+    """The unit of the issuer, if the facility runs it."""
+    return () if facility.services.issuer else ("tokens",)
+
+
 def secrets(facility: Facility) -> tuple[Secret, ...]:
     """Copies of the operator's CA files, which the services' user can read."""
     return tuple(

@@ -86,7 +86,13 @@ _KEYS = [setting for setting in settings() if not setting.is_free]
 
 
 _ELSEWHERE = {
-    "services": {},
+    "services": {
+        "issuer": {
+            "url": "https://iam.example",
+            "client_id": "x",
+            **{service: {"id": "x", "secret_file": "/x"} for service in ("rucio", "transfers", "cache", "operator")},
+        }
+    },
     "issuers": {"aai": {"url": "https://aai.example", "paths": ["/lake/cms"]}},
     "identity_providers": {
         "aai": {"url": "https://aai.example", "client_id": "lake", "admit": {"all": {"claim": "a", "value": "b"}}}

@@ -11,6 +11,12 @@ from .conftest import GOOD, Faults
 _AAI = "issuers:\n  aai: {url: https://aai.example, paths: [/lake/cms]"
 _LOGIN = "identity_providers:\n  aai: {url: https://aai.example, client_id: lake"
 
+_CLIENT = "{id: x, secret_file: /x}"
+_EXTERNAL = (
+    "services:\n  issuer: {url: https://iam.example, client_id: x, "
+    f"rucio: {_CLIENT}, transfers: {_CLIENT}, cache: {_CLIENT}, operator: {_CLIENT}}}"
+)
+
 _BROKEN = [
     (
         "elsewhere",
@@ -70,6 +76,20 @@ _BROKEN = [
     ("admitted_groups", "groups:", f"{_LOGIN}, scopes: [email]}}\ngroups:", "aai is not asked who signs in"),
     ("login_issuer", "groups:", "services: {login_at: aai}\ngroups:", "there is no issuer 'aai'"),
     ("login_issuer", "groups:", f"services: {{login_at: aai}}\n{_AAI}}}\ngroups:", "nobody can log in at aai"),
+    ("elsewhere", "groups:", f"{_AAI.replace('aai:', 'issuer:')}}}\ngroups:", "'issuer' cannot be a name in issuers"),
+    ("external_issuer", "groups:", f"{_EXTERNAL}\ngroups:", "nobody knows who alice is at the issuer"),
+    (
+        "external_issuer",
+        "groups:",
+        f"{_EXTERNAL}\n{_AAI}}}\ngroups:",
+        "issuers want its exchange of other issuers' tokens, and services.issuer stands for the facility's own issuer",
+    ),
+    (
+        "external_issuer",
+        "groups:",
+        f"{_EXTERNAL}\n  issuer_port: 20000\ngroups:",
+        "no issuer of the facility's own listens",
+    ),
     ("key_refresh", "groups:", f"{_AAI}, key_refresh: 0}}\ngroups:", "key_refresh is out of bounds"),
     (
         "some_storage",

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from boathouse.errors import ServiceError
+from boathouse.errors import ServiceError, StateError
 from boathouse.plan.service import Programs
 from boathouse.run.local.account import child_environment, service_account
 from boathouse.run.local.state import open_existing
@@ -30,6 +30,13 @@ def ask(programs: Programs, state: Path, *words: str) -> Any:
     account = service_account()
     opened = open_existing(state, account)
     config = opened.layout.config / "tokens" / "settings.json"
+    if not config.is_file():
+        raise StateError(
+            "the facility runs no issuer of its own",
+            expected="a facility file without services.issuer",
+            where=str(config),
+            remedy="ask whoever runs the issuer",
+        )
     command = [str(programs.python), "-m", "boathouse.apps.tokens", *words, "--config", str(config)]
     done = subprocess.run(
         command,

@@ -60,7 +60,8 @@ class Settings:
     state: Path
     report: Path
     issuer: str
-    jwks: Path
+    jwks: Path | None
+    """The keys of the facility's own issuer, if it runs one."""
     ca: Path
     key_caches: tuple[Path, ...]
     tokens: tuple[ServiceToken, ...]
@@ -77,7 +78,7 @@ class Settings:
             state=Path(raw["state"]),
             report=Path(raw["report"]),
             issuer=raw["issuer"],
-            jwks=Path(raw["jwks"]),
+            jwks=Path(raw["jwks"]) if raw["jwks"] else None,
             ca=Path(raw["ca"]),
             key_caches=tuple(Path(item) for item in raw["key_caches"]),
             tokens=tuple(
@@ -141,6 +142,8 @@ class Keeper:
                 _log.info("%s: right again", duty)
 
     def _seed_keys(self) -> None:
+        if self._settings.jwks is None:
+            return
         text = self._settings.jwks.read_bytes()
         if text == self._seeded:
             return

@@ -30,7 +30,7 @@ def ensure(wanted: Iterable[Secret], directory: Path, account: Account) -> dict[
     """
     wanted = list(wanted)
     # As the caller, who may read what the services' user may not.
-    values = {secret.name: _read(secret.source) for secret in wanted if secret.source is not None}
+    values = {secret.name: read_source(secret.source) for secret in wanted if secret.source is not None}
     with account.acting():
         for secret in wanted:
             path = directory / secret.name
@@ -44,7 +44,12 @@ def ensure(wanted: Iterable[Secret], directory: Path, account: Account) -> dict[
     return values
 
 
-def _read(source: Path) -> str:
+def read_source(source: Path) -> str:
+    """What a file of the operator holds.
+
+    Raises:
+        InputError: it cannot be read, or is empty.
+    """
     try:
         text = source.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
