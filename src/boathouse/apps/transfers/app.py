@@ -20,6 +20,7 @@ from boathouse.apps.transfers.archive import Archive
 from boathouse.apps.transfers.auth import Gate, ScopeError
 from boathouse.apps.transfers.configuration import Configuration
 from boathouse.apps.transfers.events import JOBS, Changes
+from boathouse.apps.transfers.intake import FullError
 from boathouse.apps.transfers.metrics import Metrics
 from boathouse.apps.transfers.overview import Overview
 from boathouse.apps.transfers.reach import Reach
@@ -32,6 +33,9 @@ from boathouse.apps.transfers.store import Store
 from boathouse.apps.transfers.worker import Worker
 from boathouse.errors import AuthError, BoathouseError, ConflictError, InputError, ServiceError
 
+_FULL_S = "30"
+"""When a client that was refused for a full queue should come again, in seconds."""
+
 log = logging.getLogger(__name__)
 
 
@@ -43,7 +47,7 @@ def create(settings: Settings, engine: Engine) -> ASGIApp:
         base_id = uuid.uuid5(uuid.NAMESPACE_URL, f"{settings.issuer}/{settings.audience}")
         metrics, changes, gate = Metrics(), Changes(), Gate(settings)
         worker = Worker(settings, engine, metrics)
-        store = Store(engine, Seal(settings.store_key), base_id)
+        store = Store(engine, Seal(settings.store_key), base_id, settings.limits)
         worker.hub.on(JOBS, changes.happened)
         steering = Steering(engine, settings)
         services = Services(
@@ -118,6 +122,9 @@ async def _own_error(request: Request, error: Exception) -> Response:
             status, headers = HTTPStatus.BAD_REQUEST, {}
         case ConflictError():
             status, headers = HTTPStatus.CONFLICT, {}
+        case FullError():
+            # FTS3's client takes 503 for "try again", Rucio submits again in its next round.
+            status, headers = HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": _FULL_S}
         case ServiceError():
             status, headers = HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "1"}
         case _:

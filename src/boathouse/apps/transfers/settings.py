@@ -71,6 +71,10 @@ class Limits(_Model):
     """How long the removal of a partial destination is tried."""
     files_per_job: Count = 10_000
     """Most files in one job."""
+    waiting: Count = 5_000_000
+    """Most files that may wait or be copied; submissions beyond are refused with 503 and ``Retry-After``."""
+    waiting_per_vo: Count = 2_000_000
+    """Most files of one VO that may wait."""
     body_bytes: Count = 64 * 1024 * 1024
     """Largest request body, in bytes."""
     wait_s: Seconds = 60.0

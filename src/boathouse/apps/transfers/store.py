@@ -8,22 +8,20 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, insert, select, text, update
+from sqlalchemy import Connection, Engine, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from boathouse.apps.transfers import database, jwt, urls
+from boathouse.apps.transfers import counts, database, intake
 from boathouse.apps.transfers.events import CANCEL, JOBS, WORK, notify
-from boathouse.apps.transfers.failures import Side
 from boathouse.apps.transfers.seal import Seal
+from boathouse.apps.transfers.settings import Limits
 from boathouse.apps.transfers.states import JOB_TERMINAL, FileState, JobState
-from boathouse.apps.transfers.submission import Place, Submission, Transfer, deterministic_id
-from boathouse.apps.transfers.tables import attempts, endpoints, files, jobs, tokens
+from boathouse.apps.transfers.submission import Submission, deterministic_id
+from boathouse.apps.transfers.tables import attempts, endpoints, files, jobs
 from boathouse.errors import ConflictError
 
 CANCELED_BY_USER = "Job canceled by the user"
 
-_TokenIds = Mapping[tuple[Side, str, str | None], int]
-"""Ids of stored tokens by side, host and token."""
 Row = dict[str, Any]
 """A row by column name."""
 
@@ -63,13 +61,15 @@ class Store:
         engine: the database.
         seal: what tokens are sealed with.
         base_id: root of deterministic job ids.
+        limits: how many files may wait.
     """
 
-    def __init__(self, engine: Engine, seal: Seal, base_id: uuid.UUID) -> None:
+    def __init__(self, engine: Engine, seal: Seal, base_id: uuid.UUID, limits: Limits) -> None:
         self._engine = engine
         self._reading = database.reading(engine)
         self._seal = seal
         self._base_id = base_id
+        self._limits = limits
 
     def submit(self, submission: Submission, caller: Caller) -> str:
         """Store a job and wake the workers.
@@ -79,6 +79,7 @@ class Store:
 
         Raises:
             ConflictError: a job of this deterministic id exists.
+            FullError: too many files wait already.
         """
         made = (
             deterministic_id(self._base_id, caller.vo, submission.sid) if submission.sid is not None else uuid.uuid4()
@@ -86,43 +87,15 @@ class Store:
         job_id = str(made)
         try:
             with self._engine.begin() as connection:
-                connection.execute(insert(jobs).values(_job_row(job_id, submission, caller)))
-                known = self._insert_tokens(connection, job_id, submission)
-                rows = [
-                    {**row, "vo": caller.vo}
-                    for index, transfer in enumerate(submission.transfers)
-                    for row in _file_rows(job_id, index, transfer, submission.priority, known)
-                ]
-                connection.execute(insert(files), rows)
+                intake.require_room(connection, submission, caller.vo, self._limits)
+                who = {"owner": caller.subject, "client_id": caller.client_id, "vo": caller.vo}
+                intake.store(connection, self._seal, job_id, submission, **who)
                 notify(connection, WORK)
         except IntegrityError as error:
             if submission.sid is None:
                 raise
             raise ConflictError("a job of this id was submitted already", got=job_id) from error
         return job_id
-
-    def _insert_tokens(self, connection: Connection, job_id: str, submission: Submission) -> _TokenIds:
-        """Store each token once for each side and host: what a destination's is exchanged for, no source may use."""
-        places = {
-            (side, urls.host_of(place.url), place.token): None
-            for transfer in submission.transfers
-            for side, each in ((Side.SOURCE, transfer.sources), (Side.DESTINATION, (transfer.destination,)))
-            for place in each
-            if place.token is not None
-        }
-        if not places:
-            return {}
-        rows = [
-            {
-                "job_id": job_id,
-                "host": host,
-                "expires_at": jwt.expiry(token or ""),
-                "sealed": self._seal.close(token or "", job_id, host),
-            }
-            for _, host, token in places
-        ]
-        ids = connection.scalars(insert(tokens).returning(tokens.c.token_id, sort_by_parameter_order=True), rows)
-        return dict(zip(places, ids, strict=True))
 
     def jobs(self, job_ids: Collection[str]) -> dict[str, Row]:
         """Jobs by id; ids that are not known are left out."""
@@ -227,12 +200,8 @@ class Store:
 
     def gauges(self) -> list[Row]:
         """Files by link and state that wait, run, or left something to be removed."""
-        query = text("""
-            SELECT source_host, dest_host, CASE WHEN file_state IN ('SUBMITTED', 'ACTIVE') THEN file_state
-                   ELSE 'UNCLEAN' END AS file_state, count(*) AS count
-            FROM files WHERE file_state IN ('SUBMITTED', 'ACTIVE') OR busy GROUP BY 1, 2, 3""")
         with self._reading.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            return counts.by_link(connection)
 
     def ping(self) -> None:
         """Ask the database for a sign of life.
@@ -264,59 +233,6 @@ def _lock_open(connection: Connection, job_ids: Collection[str]) -> list[str]:
         .with_for_update()
     )
     return list(connection.scalars(query))
-
-
-def _job_row(job_id: str, submission: Submission, caller: Caller) -> dict[str, Any]:
-    sources = {urls.storage_element(place.surl) for each in submission.transfers for place in each.sources}
-    destinations = {urls.storage_element(each.destination.surl) for each in submission.transfers}
-    expires = None if submission.queue_s is None else func.now() + timedelta(seconds=submission.queue_s)
-    return {
-        "job_id": job_id,
-        "owner": caller.subject,
-        "client_id": caller.client_id,
-        "vo_name": caller.vo,
-        "job_state": JobState.SUBMITTED,
-        "job_type": submission.job_type,
-        "priority": submission.priority,
-        "overwrite_flag": submission.overwrite,
-        "verify_checksum": submission.verify,
-        "attempts": submission.attempts,
-        # FTS3 leaves these empty when the files of a job have several.
-        "source_se": sources.pop() if len(sources) == 1 else "",
-        "dest_se": destinations.pop() if len(destinations) == 1 else "",
-        "job_metadata": submission.metadata,
-        "params": dict(submission.params),
-        "expires_at": expires,
-        "elements": len(submission.transfers),
-    }
-
-
-def _file_rows(job_id: str, index: int, transfer: Transfer, priority: int, known: _TokenIds) -> list[dict[str, Any]]:
-    def token(side: Side, place: Place) -> int | None:
-        return known.get((side, urls.host_of(place.url), place.token))
-
-    return [
-        {
-            "job_id": job_id,
-            "file_index": index,
-            "file_state": FileState.NOT_USED if number else FileState.SUBMITTED,
-            "source_surl": source.surl,
-            "dest_surl": transfer.destination.surl,
-            "source_url": source.url,
-            "dest_url": transfer.destination.url,
-            "source_host": urls.host_of(source.url),
-            "dest_host": urls.host_of(transfer.destination.url),
-            "source_token": token(Side.SOURCE, source),
-            "dest_token": token(Side.DESTINATION, transfer.destination),
-            "checksum": transfer.checksum,
-            "user_filesize": transfer.size_bytes,
-            "file_metadata": transfer.metadata,
-            "activity": transfer.activity,
-            "selection_strategy": transfer.strategy,
-            "priority": priority,
-        }
-        for number, source in enumerate(transfer.sources)
-    ]
 
 
 def _is_uuid(value: str) -> bool:

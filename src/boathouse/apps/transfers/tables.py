@@ -161,6 +161,18 @@ workers = Table(
     Column("started", _TIME, nullable=False, server_default=text("now()")),
 )
 
+# Written by triggers of ``files``; ``counts`` sums it up.
+file_counts = Table(
+    "file_counts",
+    metadata,
+    Column("vo", Text, nullable=False),
+    Column("activity", Text, nullable=False),
+    Column("source_host", Text, nullable=False),
+    Column("dest_host", Text, nullable=False),
+    Column("state", Text, nullable=False, comment="SUBMITTED, ACTIVE, or UNCLEAN"),
+    Column("files", BigInteger, nullable=False, comment="how many more there are"),
+)
+
 # What the operator decides (``policy`` reads it). An element is named as FTS3 does, and kept with the ``host:port`` of
 # all its doors: that is what files are queued under.
 

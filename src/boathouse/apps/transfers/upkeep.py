@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, Engine, RowMapping, text
 
-from boathouse.apps.transfers import archive
+from boathouse.apps.transfers import archive, counts
 from boathouse.apps.transfers.events import JOBS, notify
 from boathouse.apps.transfers.settings import Limits
 from boathouse.apps.transfers.store import purge_tokens
@@ -24,14 +24,18 @@ _EXPIRE = text("""
       reason = 'Job has been canceled because it stayed in the queue for too long'
     FROM over WHERE f.job_id = over.job_id AND f.file_state = 'SUBMITTED'
     RETURNING f.job_id, f.file_index, f.file_state""")
+# Links are taken from the counts, files from the index of the queue: not every file that waits is looked at.
 _IMPATIENT = text("""
-    WITH over AS (
-      SELECT f.file_id, e.host, e.reason, f.dest_host = e.host AS at_destination FROM endpoints e
-      JOIN files f ON f.file_state = 'SUBMITTED' AND e.host IN (f.source_host, f.dest_host)
-      JOIN jobs j ON j.job_id = f.job_id
-      WHERE e.since < now() - make_interval(secs => :patience)
-        AND j.submit_time < now() - make_interval(secs => :patience)
-      ORDER BY j.job_id LIMIT :batch FOR UPDATE OF j, f SKIP LOCKED)
+    WITH links AS (
+      SELECT DISTINCT c.source_host, c.dest_host, e.host, e.reason FROM endpoints e
+      JOIN file_counts c ON c.state = 'SUBMITTED' AND e.host IN (c.source_host, c.dest_host)
+      WHERE e.since < now() - make_interval(secs => :patience)),
+    over AS (
+      SELECT late.file_id, links.host, links.reason FROM links CROSS JOIN LATERAL (
+        SELECT f.file_id FROM files f JOIN jobs j ON j.job_id = f.job_id
+        WHERE f.file_state = 'SUBMITTED' AND f.source_host = links.source_host AND f.dest_host = links.dest_host
+          AND j.submit_time < now() - make_interval(secs => :patience)
+        LIMIT :batch FOR UPDATE OF j, f SKIP LOCKED) late)
     UPDATE files f SET file_state = 'FAILED', finish_time = now(), error_class = 'network',
       reason = concat(over.reason, '; ', over.host, ' could not be reached for too long')
     FROM over WHERE f.file_id = over.file_id AND f.file_state = 'SUBMITTED'
@@ -58,8 +62,8 @@ _FORGET_WORKERS = text("""
 # A host that nobody waits for any more has no trouble worth remembering.
 _FORGET_ENDPOINTS = text("""
     DELETE FROM endpoints e WHERE e.paused_until < now() - make_interval(secs => :patience) AND NOT EXISTS (
-      SELECT 1 FROM files f
-      WHERE f.file_state IN ('SUBMITTED', 'ACTIVE') AND e.host IN (f.source_host, f.dest_host))""")
+      SELECT 1 FROM file_counts c WHERE c.state <> 'UNCLEAN' AND e.host IN (c.source_host, c.dest_host)
+      GROUP BY c.source_host, c.dest_host HAVING sum(c.files) > 0)""")
 
 
 def end_waiting(engine: Engine, limits: Limits) -> int:
@@ -93,6 +97,8 @@ def forget(engine: Engine, limits: Limits, worker: int) -> int:
     Returns:
         How many jobs went into the archive.
     """
+    with engine.begin() as connection:
+        counts.merge(connection)
     with engine.begin() as connection:
         connection.execute(_FORGET_WORKERS, {"keep": limits.keep_s, "worker": worker})
         connection.execute(_FORGET_ENDPOINTS, {"patience": limits.patience_s})

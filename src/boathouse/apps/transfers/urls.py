@@ -16,6 +16,9 @@ _LONGEST_REQUEST = 2000
 """Bytes of a URL as it is asked for: what servers take, and what an index of the database can hold."""
 _AMBIGUOUS = re.compile(r"%(?:2F|3F)", re.IGNORECASE)
 _PATH_SAFE = ":@!$&'()*+,;=~-._"
+# Most paths are these, and are their only form already.
+_USUAL_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9:@!$&'()*+,;=~._-]+)+")
+_HOST_OF = re.compile(r"[^:/?#]*://([^/?#]*)")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_\-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]")
 
@@ -70,6 +73,8 @@ def _one_spelling(path: str, text: str) -> str:
 
     Segments are compared as servers do, after decoding; a slash inside a segment stays encoded.
     """
+    if _USUAL_PATH.fullmatch(path):
+        return path
     segments = [unquote(segment, errors="surrogateescape") for segment in path.split("/") if segment]
     plain = _decoded(path)
     if not segments or not {".", ".."}.isdisjoint(plain.split("/")) or _CONTROL.search(plain):
@@ -86,7 +91,8 @@ def _decoded(path: str) -> str:
 
 def host_of(url: str) -> str:
     """``host`` or ``host:port`` of a URL: the storage element that limits and pauses are kept for."""
-    return urlsplit(url).netloc.lower()
+    found = _HOST_OF.match(url)
+    return found[1].lower() if found else ""
 
 
 def at_door(url: str, doors: Mapping[str, str]) -> str:

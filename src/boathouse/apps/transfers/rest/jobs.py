@@ -66,7 +66,9 @@ class Jobs(Handlers):
         caller = await self._caller(request)
         body = await self._body(request)
         limits, reach = self._services.settings.limits, self._services.reach
-        parsed = submission.parse(body, files_per_job=limits.files_per_job, doors=self._services.settings.doors)
+        doors = self._services.settings.doors
+        # Thousands of files take a while, and copies go on meanwhile.
+        parsed = await thread(submission.parse, body, files_per_job=limits.files_per_job, doors=doors)
         reach.check_destinations(each.destination.url for each in parsed.transfers)
         await self._look_up(reach.unknown(place.url for each in parsed.transfers for place in each.sources))
         parsed = await thread(self._by_policy, parsed, caller)

@@ -1,0 +1,171 @@
+"""How a job gets into the database: a row of its own, its tokens sealed, its files in a few large statements."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, func, insert, text
+
+from boathouse.apps.transfers import counts, jwt, urls
+from boathouse.apps.transfers.failures import Side
+from boathouse.apps.transfers.seal import Seal
+from boathouse.apps.transfers.settings import Limits
+from boathouse.apps.transfers.states import FileState, JobState
+from boathouse.apps.transfers.submission import Place, Submission, Transfer
+from boathouse.apps.transfers.tables import jobs, tokens
+from boathouse.errors import ServiceError
+
+_ROWS_AT_ONCE = 1000
+"""Files in one statement: enough that its round trip does not count, and no more memory for larger jobs."""
+_COLUMNS = {
+    "file_index": "int",
+    "file_state": "text",
+    "source_surl": "text",
+    "dest_surl": "text",
+    "source_url": "text",
+    "dest_url": "text",
+    "source_host": "text",
+    "dest_host": "text",
+    "source_token": "bigint",
+    "dest_token": "bigint",
+    "checksum": "text",
+    "user_filesize": "bigint",
+    "file_metadata": "jsonb",
+    "activity": "text",
+    "selection_strategy": "text",
+}
+_INSERT = text(f"""
+    INSERT INTO files (job_id, vo, priority, {", ".join(_COLUMNS)})
+    SELECT CAST(:job_id AS uuid), :vo, CAST(:priority AS int), {", ".join(_COLUMNS)}
+    FROM ROWS FROM (json_to_recordset(CAST(:rows AS json))
+      AS ({", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())}))
+      WITH ORDINALITY ORDER BY ordinality""")  # noqa: S608 - made of constants
+
+_TokenIds = Mapping[tuple[Side, str, str | None], int]
+"""Ids of stored tokens by side, host and token."""
+
+
+class FullError(ServiceError):
+    """The queue is as long as it may be: the client is to come again later."""
+
+
+def require_room(connection: Connection, submission: Submission, vo: str, limits: Limits) -> None:
+    """Make sure that there is room for a job.
+
+    Raises:
+        FullError: too many files wait already, of all VOs or of this one.
+    """
+    total, own = counts.waiting(connection, vo)
+    more = len(submission.transfers)
+    for what, waiting, most in (("files", total, limits.waiting), (f"files of {vo}", own, limits.waiting_per_vo)):
+        if waiting + more > most:
+            raise FullError(
+                f"too many {what} wait: submit again later",
+                expected=f"at most {most}",
+                got=f"{waiting} and {more} more",
+            )
+
+
+def store(
+    connection: Connection, seal: Seal, job_id: str, submission: Submission, *, owner: str, client_id: str, vo: str
+) -> None:
+    """Insert a job with its tokens and files.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: there is a job of this id.
+    """
+    job = {"job_id": job_id, "owner": owner, "client_id": client_id, "vo_name": vo}
+    connection.execute(insert(jobs).values({**job, **_job_row(submission)}))
+    known = _insert_tokens(connection, seal, job_id, submission)
+    rows = itertools.chain.from_iterable(
+        _file_rows(index, transfer, known) for index, transfer in enumerate(submission.transfers)
+    )
+    for part in _parts(rows, _ROWS_AT_ONCE):
+        parameters = {"job_id": job_id, "vo": vo, "priority": submission.priority, "rows": json.dumps(part)}
+        connection.execute(_INSERT, parameters)
+
+
+def _parts(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    rest = iter(rows)
+    while part := list(itertools.islice(rest, size)):
+        yield part
+
+
+def _insert_tokens(connection: Connection, seal: Seal, job_id: str, submission: Submission) -> _TokenIds:
+    """Store each token once for each side and host: what a destination's is exchanged for, no source may use."""
+    places = {
+        (side, urls.host_of(place.url), place.token): None
+        for transfer in submission.transfers
+        for side, each in ((Side.SOURCE, transfer.sources), (Side.DESTINATION, (transfer.destination,)))
+        for place in each
+        if place.token is not None
+    }
+    if not places:
+        return {}
+    rows = [
+        {
+            "job_id": job_id,
+            "host": host,
+            "expires_at": jwt.expiry(token or ""),
+            "sealed": seal.close(token or "", job_id, host),
+        }
+        for _, host, token in places
+    ]
+    ids = connection.scalars(insert(tokens).returning(tokens.c.token_id, sort_by_parameter_order=True), rows)
+    return dict(zip(places, ids, strict=True))
+
+
+def _job_row(submission: Submission) -> dict[str, Any]:
+    sources = {urls.storage_element(place.surl) for each in submission.transfers for place in each.sources}
+    destinations = {urls.storage_element(each.destination.surl) for each in submission.transfers}
+    expires = None if submission.queue_s is None else func.now() + timedelta(seconds=submission.queue_s)
+    return {
+        "job_state": JobState.SUBMITTED,
+        "job_type": submission.job_type,
+        "priority": submission.priority,
+        "overwrite_flag": submission.overwrite,
+        "verify_checksum": submission.verify,
+        "attempts": submission.attempts,
+        # FTS3 leaves these empty when the files of a job have several.
+        "source_se": sources.pop() if len(sources) == 1 else "",
+        "dest_se": destinations.pop() if len(destinations) == 1 else "",
+        "job_metadata": submission.metadata,
+        "params": dict(submission.params),
+        "expires_at": expires,
+        "elements": len(submission.transfers),
+    }
+
+
+def _file_rows(index: int, transfer: Transfer, known: _TokenIds) -> list[dict[str, Any]]:
+    def token(side: Side, place: Place, host: str) -> int | None:
+        return known.get((side, host, place.token))
+
+    destination = transfer.destination
+    dest_host = urls.host_of(destination.url)
+    rows = []
+    for number, source in enumerate(transfer.sources):
+        source_host = urls.host_of(source.url)
+        rows.append(
+            {
+                "file_index": index,
+                "file_state": FileState.NOT_USED if number else FileState.SUBMITTED,
+                "source_surl": source.surl,
+                "dest_surl": destination.surl,
+                "source_url": source.url,
+                "dest_url": destination.url,
+                "source_host": source_host,
+                "dest_host": dest_host,
+                "source_token": token(Side.SOURCE, source, source_host),
+                "dest_token": token(Side.DESTINATION, destination, dest_host),
+                "checksum": transfer.checksum,
+                "user_filesize": transfer.size_bytes,
+                "file_metadata": transfer.metadata,
+                "activity": transfer.activity,
+                "selection_strategy": transfer.strategy,
+            }
+        )
+    return rows
