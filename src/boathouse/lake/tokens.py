@@ -164,7 +164,9 @@ class Issuer:
         except (ValueError, KeyError, TypeError) as error:
             raise ServiceError("the issuer's keys cannot be read", got=f"HTTP {response.status}", where=url) from error
 
-    def client(self, client_id: str, secret: Path, *, audiences: Iterable[str]) -> Callable[[], str]:
+    def client(
+        self, client_id: str, secret: Path, *, audiences: Iterable[str], scope: str = OPERATOR_SCOPE
+    ) -> Callable[[], str]:
         """A confidential client's own token, renewed when a third of its life is left.
 
         Raises:
@@ -179,7 +181,7 @@ class Issuer:
                 where=str(secret),
                 remedy="run this as the user who runs the facility",
             ) from error
-        fields = {"grant_type": "client_credentials", "scope": OPERATOR_SCOPE, "audience": " ".join(audiences)}
+        fields = {"grant_type": "client_credentials", "scope": scope, "audience": " ".join(audiences)}
         return _Renewing(lambda: self._tokens(fields, basic=(client_id, value)))
 
     def _tokens(self, fields: Mapping[str, str], *, basic: tuple[str, str] | None = None) -> Tokens:

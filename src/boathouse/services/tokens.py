@@ -23,6 +23,7 @@ PEOPLE = "boathouse"
 
 _IDENTITY = ("openid", "profile", "email", "offline_access", *PROFILE, "wlcg.groups")
 _ANYWHERE = ("storage.read:/", "storage.create:/", "storage.modify:/")
+ADMINISTRATION = ("iam:admin.read", "iam:admin.write", "scim:read", "scim:write")
 _JOBS = ("compute.read", "compute.create", "compute.modify", "compute.cancel")
 _WRITERS = ("storage.read", "storage.create", "storage.modify", "storage.stage")
 _OWNERS = ("storage.read", "storage.create", "storage.modify")
@@ -225,7 +226,7 @@ def _clients(context: Context) -> list[dict[str, Any]]:
             scopes=["storage.read:/"],
             audiences=_unique(context.addresses[f"{rse}.https"] for rse in context.facility.storage),
         ),
-        _confidential("operator", "the operator's audit", scopes=["openid", "profile", "fts", *_ANYWHERE]),
+        _confidential("operator", "the operator", scopes=["openid", "profile", "fts", *_ANYWHERE, *ADMINISTRATION]),
     ]
 
 

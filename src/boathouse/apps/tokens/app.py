@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from boathouse.apps.tokens import endpoints, feed, registration, rotation
+from boathouse.apps.tokens.api import routes as api
 from boathouse.apps.tokens.database import transaction
 from boathouse.apps.tokens.exchange import ExchangeGrant
 from boathouse.apps.tokens.grants import ClientGrant, CodeGrant, DeviceGrant, IdToken, Pkce, RefreshGrant
@@ -152,6 +153,7 @@ def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] 
             route("/admin/clients", programs.programs, "GET", "POST"),
             route("/admin/client", programs.program, "GET", "POST"),
             route("/admin/audit", auditing.auditing, "GET", "POST"),
+            *(route(path, handler, *methods) for path, handler, methods in api.routes()),
         ],
     )
 

@@ -169,6 +169,58 @@ def chained(before: bytes, seq: int, at_ms: int, event: str, detail: Detail) -> 
     return hashlib.sha256(before + record.encode()).digest()
 
 
+START = _START.hex()
+"""The hash before the first record."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How far the chain was checked."""
+
+    seq: int
+    """The last record that was looked at; 0 for none."""
+    hash: str
+    """Its hash, in hexadecimal digits. Whoever keeps it can tell later whether anything before it was changed."""
+    at_end: bool
+    """Whether no record follows."""
+
+
+def verify_part(connection: Connection, *, after: int = 0, digest: str = START, at_most: int = 50_000) -> Checked:
+    """Check a part of the chain.
+
+    Args:
+        connection: to the issuer's database.
+        after: the last record that was checked before.
+        digest: its hash, in hexadecimal digits.
+        at_most: records to check now.
+
+    Raises:
+        StateError: a record was changed, taken out or put in; ``where`` names the first one.
+    """
+    count, hashed = after, bytes.fromhex(digest)
+    if after:
+        there = connection.execute(select(audit.c.hash).where(audit.c.seq == after)).scalar_one_or_none()
+        if there != hashed:
+            raise StateError(
+                "the audit log was tampered with",
+                expected=f"record {after}, hash {digest[:16]}",
+                got=f"hash {there.hex()[:16]}" if there else "no such record",
+                where=f"record {after}",
+            )
+    rows = select(audit).where(audit.c.seq > after).order_by(audit.c.seq).limit(at_most)
+    for row in connection.execution_options(yield_per=1000).execute(rows):
+        count += 1
+        hashed = chained(hashed, count, row.at_ms, row.event, row.detail)
+        if row.seq != count or hashed != row.hash:
+            raise StateError(
+                "the audit log was tampered with",
+                expected=f"record {count}, hash {hashed.hex()[:16]}",
+                got=f"record {row.seq}, hash {row.hash.hex()[:16]}",
+                where=f"record {row.seq}",
+            )
+    return Checked(count, hashed.hex(), at_end=count < after + at_most)
+
+
 def verify(engine: Engine) -> int:
     """Check the whole chain.
 
@@ -178,16 +230,15 @@ def verify(engine: Engine) -> int:
     Raises:
         StateError: a record was changed, taken out or put in; ``where`` names the first one.
     """
-    count, digest = 0, _START
-    with engine.connect().execution_options(yield_per=1000) as connection:
-        for row in connection.execute(select(audit).order_by(audit.c.seq)):
-            count += 1
-            digest = chained(digest, count, row.at_ms, row.event, row.detail)
-            if row.seq != count or digest != row.hash:
-                raise StateError(
-                    "the audit log was tampered with",
-                    expected=f"record {count}, hash {digest.hex()[:16]}",
-                    got=f"record {row.seq}, hash {row.hash.hex()[:16]}",
-                    where=f"record {row.seq}",
-                )
-    return count
+    checked = Checked(0, START, at_end=False)
+    with engine.connect() as connection:
+        while not checked.at_end:
+            checked = verify_part(connection, after=checked.seq, digest=checked.hash)
+    return checked.seq
+
+
+def unrecorded(connection: Connection) -> list[str]:
+    """Rows that are not as the log tells them, in words: somebody changed them behind the issuer's back."""
+    connection.execute(_LOCK, {"key": history.CHANGE_LOCK})
+    found = history.differences(history.replay(connection), history.snapshot(connection))
+    return [f"{event}: {detail['whom']}" for event, detail in found]

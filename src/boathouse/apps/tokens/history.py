@@ -123,3 +123,10 @@ def replay(connection: Connection, *, until_ms: int | None = None) -> State:
         else:
             state[key] = change["row"]
     return state
+
+
+def began_ms(connection: Connection) -> int | None:
+    """When the log began to tell of changes, in milliseconds since the epoch; None if it does not."""
+    log = t.audit
+    first = select(log.c.at_ms).where(text("detail ? 'state'")).order_by(log.c.seq).limit(1)
+    return connection.execute(first).scalar_one_or_none()

@@ -34,6 +34,8 @@ class AccessToken:
     sub: str
     audience: tuple[str, ...]
     scope: str
+    expires_at: int
+    """Seconds since the epoch."""
     lifetime_s: int
 
 
@@ -92,7 +94,9 @@ class Mint:
         if user and (named := groups.select(scopes, user.groups, user.optional)):
             claims["wlcg.groups"] = list(named)
         text = self._keys.active().sign(claims)
-        return AccessToken(text, claims["jti"], claims["sub"], audience, claims["scope"], self._lifetime_s)
+        return AccessToken(
+            text, claims["jti"], claims["sub"], audience, claims["scope"], claims["exp"], self._lifetime_s
+        )
 
     def id_token(
         self,

@@ -229,7 +229,7 @@ class Server(AuthorizationServer):  # type: ignore[misc]
 
     # Ours
 
-    def audit(self, event: str, *, wait: bool = True, **detail: str) -> None:
+    def audit(self, event: str, *, wait: bool = True, **detail: str | int) -> None:
         """Write a record; with ``wait``, :meth:`settle` waits for it."""
         future = self.issuer.audit.record(event, {**detail, **self._whence})
         if wait:
@@ -330,6 +330,7 @@ class Server(AuthorizationServer):  # type: ignore[misc]
             jti=token.jti,
             audience=" ".join(token.audience),
             scope=token.scope,
+            exp=token.expires_at,
             requested=request.payload.data.get("scope", "")[:2000],
             actor=str(act["sub"]) if act else "",
         )

@@ -20,9 +20,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from boathouse.apps.tokens import audit, database, tracing
+from boathouse.apps.tokens.api import problems
 from boathouse.apps.tokens.issuer import Issuer
 from boathouse.apps.tokens.oauth import Request, Server
 from boathouse.apps.tokens.store import Store
+from boathouse.errors import AuthError, BoathouseError
 
 _LOG = logging.getLogger(__name__)
 _ACCESS = logging.getLogger("boathouse.tokens.access")
@@ -130,6 +132,11 @@ def _work(issuer: Issuer, http: HttpRequest, run: Callable[[Connection], Respons
         return database.transaction(issuer.engine, run)
     except OAuth2Error as error:
         return _refuse(error)
+    except BoathouseError as error:
+        if isinstance(error, AuthError):
+            detail = {"address": http.client.host if http.client else "", "path": http.url.path, "reason": error.what}
+            issuer.audit.sample("administration.refused", detail)
+        return problems.reply(http, error)
     except SQLAlchemyError as error:
         _LOG.error("%s %s: database: %s", http.method, http.url.path, getattr(error, "orig", error))
         return JSONResponse(

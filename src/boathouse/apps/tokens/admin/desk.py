@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from sqlalchemy import Connection, Table, text
 
-from boathouse.apps.tokens import history
+from boathouse.apps.tokens import history, tracing
 from boathouse.apps.tokens.admin.checks import plain
 from boathouse.apps.tokens.records import User
 from boathouse.apps.tokens.store import Store
@@ -116,7 +116,16 @@ class Desk:
     def note(self, event: str, **detail: Any) -> None:
         """Record something that changes no row of history."""
         self.store.changes.append(
-            (event, {"who": self.actor.name, "reason": self.reason, "address": self.address, **detail})
+            (
+                event,
+                {
+                    "who": self.actor.name,
+                    "reason": self.reason,
+                    "address": self.address,
+                    "request": tracing.current(),
+                    **detail,
+                },
+            )
         )
 
 

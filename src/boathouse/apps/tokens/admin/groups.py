@@ -17,6 +17,11 @@ from boathouse.errors import ConflictError, NotFoundError
 _NAMESPACE = uuid.UUID("6f0a1c52-3e0b-4a53-9d7c-3a4f52c1b7aa")
 
 
+def id_of(name: str) -> str:
+    """A UUID that follows from a group's name, for APIs whose ids hold no slash."""
+    return str(uuid.uuid5(_NAMESPACE, name))
+
+
 @dataclass(frozen=True)
 class Member:
     """A member of a group."""
@@ -44,7 +49,7 @@ class Group:
     @property
     def id(self) -> str:
         """A UUID that follows from the name, for APIs whose ids hold no slash."""
-        return str(uuid.uuid5(_NAMESPACE, self.name))
+        return id_of(self.name)
 
     def as_dict(self) -> dict[str, Any]:
         """As a JSON object."""
