@@ -13,6 +13,7 @@ from boathouse.plan.service import Context, Contribution, Service
 from boathouse.services import trust
 from boathouse.services.postgres import database_url
 from boathouse.services.rucio import LOGIN_CLIENT, login_redirect
+from boathouse.services.transfers import PAGES_CLIENT, pages_redirect
 from boathouse.wlcg.scopes import PROFILE
 
 CONFIDENTIAL_CLIENTS = ("rucio", "rucio-admin", LOGIN_CLIENT, "transfers", "cache", "operator")
@@ -220,6 +221,16 @@ def _clients(context: Context) -> list[dict[str, Any]]:
             # Tokens of queued transfers are renewed by exchange: those that Rucio, people and operators submit with.
             exchange_from=["rucio", "boathouse", "operator", *(f"issuer:{name}" for name in context.facility.issuers)],
         ),
+        {
+            "client_id": PAGES_CLIENT,
+            "name": "the transfer service's pages",
+            "grants": ["authorization_code"],
+            "scopes": ["openid", "profile", "wlcg.groups", "fts"],
+            "audiences": [context.addresses["transfers"]],
+            "redirect_uris": [pages_redirect(context)],
+            # It is the facility's own, and its token opens nothing but the list of transfers.
+            "trusted": True,
+        },
         _confidential(
             "cache",
             "the caches",

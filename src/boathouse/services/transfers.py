@@ -6,12 +6,15 @@ import json
 from typing import ClassVar
 
 from boathouse.facility.model import TRANSFERS_ADDRESS, Facility
-from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, Secret, Unit
+from boathouse.facility.trust import OWN
+from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, Secret, SecretKind, Unit
 from boathouse.plan.service import Context, Contribution, Service
 from boathouse.services import trust
 from boathouse.services.postgres import database_url
 from boathouse.services.xrootd import copy_key
 
+PAGES_CLIENT = "transfers-pages"
+"""The client of the issuer with which people sign in to the service's pages."""
 _STORE_KEY = "transfers-store-key"
 
 
@@ -42,7 +45,8 @@ class Transfers(Service):
             "store_key": f"${{secret:{_STORE_KEY}}}",
             "doors": _doors(context),
             "copy_from": list(context.facility.services.copy_from),
-            "operators": [context.client_id("operator")],
+            "operators": [context.client_id("operator"), *_administrators(context)],
+            "pages": _pages(context),
             "trusted": [
                 {key: issuer[key] for key in ("name", "url", "ca_file", "vo")} for issuer in trust.described(context)
             ],
@@ -65,10 +69,39 @@ class Transfers(Service):
                 trust.client_secret(context.facility, "transfers"),
                 trust.client_secret(context.facility, "operator"),
                 Secret(_STORE_KEY),
+                *_subjects(context.facility),
                 *trust.secrets(context.facility),
             ),
             certificates=(Certificate(self.name, addresses=(address,)),),
         )
+
+
+def pages_redirect(context: Context) -> str:
+    """Where the issuer sends a browser that signed in for the service's pages."""
+    return context.url(Transfers.name) + "/pages/done"
+
+
+def _pages(context: Context) -> dict[str, str] | None:
+    """The pages; another issuer knows no client for them."""
+    if context.facility.services.issuer:
+        return None
+    return {"url": context.url(Transfers.name), "client_id": PAGES_CLIENT}
+
+
+def _administrators(context: Context) -> list[str]:
+    """Subjects of people who administer the facility."""
+    external = context.facility.services.issuer
+    return [
+        user.identities[OWN] if external else f"${{secret:sub-{login}}}"
+        for login, user in context.facility.users.items()
+        if user.admin
+    ]
+
+
+def _subjects(facility: Facility) -> tuple[Secret, ...]:
+    if facility.services.issuer:
+        return ()
+    return tuple(Secret(f"sub-{login}", SecretKind.uuid) for login, user in facility.users.items() if user.admin)
 
 
 def _doors(context: Context) -> dict[str, str]:

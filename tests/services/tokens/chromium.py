@@ -141,12 +141,11 @@ def chromium(home: Path, ca: Path | None) -> Iterator[Chromium]:
         subprocess.run([*certutil, "-A", "-n", "facility", "-t", "C,,", "-i", str(ca)], check=True)
     command = [str(installed / "envs" / "peers" / "bin" / "python"), "-I", str(DRIVER), str(programs / "chromium")]
     environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=home
-    )
-    try:
-        yield Chromium(process)
-    finally:
-        assert process.stdin
-        process.stdin.close()
-        assert process.wait(timeout=30) == 0
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, env=environment, cwd=home) as process:
+        try:
+            yield Chromium(process)
+        finally:
+            assert process.stdin
+            process.stdin.close()
+            assert process.wait(timeout=30) == 0

@@ -36,6 +36,7 @@ FACILITY = {
     "name": "transfers",
     "vo": "escape",
     "sites": {"NORTH": {"storage": {name: {"qos": "SAFE"} for name in ("SOURCE", "DESTINATION", "FULL")}}},
+    "users": {"alice": {}, "carol": {"admin": True}},
     "services": {"token_lifetime": f"{LIFETIME_S} s", "copy_from": ["127.0.0.0/8"]},
 }
 

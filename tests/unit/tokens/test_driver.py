@@ -42,7 +42,7 @@ def context() -> Context:
         facility=FACILITY,
         layout=Layout(Path("/state")),
         programs=Programs(Path("/bin/python3"), nowhere, nowhere, nowhere, nowhere, "6.2.0"),
-        ports={"tokens": 20000, "rucio": 20001},
+        ports={"tokens": 20000, "rucio": 20001, "transfers": 20002},
         addresses={
             "tokens": "127.0.0.1",
             "rucio": "127.0.0.1",
@@ -96,6 +96,7 @@ def test_every_placeholder_has_its_secret(seed: Seed) -> None:
         "rucio-admin",
         "rucio-login",
         "transfers",
+        "transfers-pages",
         "cache",
         "operator",
     }
@@ -113,8 +114,16 @@ def test_people_get_no_tokens_for_the_doors_of_copies(context: Context, seed: Se
     ]
 
 
+def test_the_pages_of_the_transfer_service_get_tokens_for_nothing_else(seed: Seed) -> None:
+    (client,) = (client for client in seed.clients if client.client_id == "transfers-pages")
+    assert client.secret is None, "a public client must prove itself by PKCE"
+    assert list(client.redirect_uris) == ["https://127.0.0.2:20002/pages/done"]
+    assert (list(client.audiences or ()), list(client.grants)) == (["127.0.0.2"], ["authorization_code"])
+    assert not any(scope.startswith(("storage", "offline")) for scope in client.scopes)
+
+
 def test_the_browser_login_gives_the_catalogue_and_nothing_that_lasts(seed: Seed) -> None:
-    (client,) = (client for client in seed.clients if client.redirect_uris)
+    (client,) = (client for client in seed.clients if client.client_id == "rucio-login")
     assert client.client_id == "rucio-login"
     assert client.grants == ("authorization_code",)
     assert client.scopes == ("openid", "profile")

@@ -94,6 +94,15 @@ class TrustedIssuer(_Model):
     """The VO of its people, whatever groups their tokens name."""
 
 
+class Pages(_Model):
+    """Pages for people."""
+
+    url: str = Field(pattern=r"^https://[^/]+$")
+    """Of the service, as browsers reach it; ``/pages/done`` below it is the client's redirect URI."""
+    client_id: str
+    """A public client of the issuer with the grant ``authorization_code``."""
+
+
 class Settings(_Model):
     """Everything that the service must know."""
 
@@ -132,6 +141,8 @@ class Settings(_Model):
     """Subjects that may see and cancel everybody's jobs."""
     trusted: tuple[TrustedIssuer, ...] = ()
     """Other issuers whose tokens are accepted. They are exchanged at ``issuer``, which must trust them too."""
+    pages: Pages | None = None
+    """Pages for people; without it there are none."""
     limits: Limits = Limits()
     """How much, how long, how often."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from starlette.routing import Route
 
+from boathouse.apps.transfers.pages.routes import PageRoutes
 from boathouse.apps.transfers.rest.archive import Archive
 from boathouse.apps.transfers.rest.base import Services
 from boathouse.apps.transfers.rest.config import Config
@@ -21,4 +22,6 @@ from boathouse.apps.transfers.rest.state import State
 def routes(services: Services) -> list[Route]:
     """All routes of the service; the first that fits a path and its method answers."""
     parts = (State, People, Operating, Config, Archive, Files, Jobs)
-    return [route for part in parts for route in part(services).routes]
+    found = [route for part in parts for route in part(services).routes]
+    pages = services.settings.pages
+    return [*found, *PageRoutes(services, pages).routes] if pages else found

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from boathouse.apps.transfers.metrics import CONTENT_TYPE
@@ -54,7 +54,9 @@ class State(Handlers):
         ]
 
     async def version(self, request: Request) -> Response:
-        """Versions, as FTS3 tells them; asked by every client first."""
+        """Versions, as FTS3 tells them; asked by every client first. A browser goes on to the pages."""
+        if self._services.settings.pages and _is_browser(request):
+            return RedirectResponse("/pages", HTTPStatus.SEE_OTHER)
         await self._caller(request)
         return JSONResponse(
             {
@@ -118,3 +120,7 @@ class State(Handlers):
             raise HTTPException(HTTPStatus.BAD_REQUEST, f"Active must be a positive integer ({active})")
         row = await thread(self._steering.set_optimizer, str(source), str(destination), int(active), caller.subject)
         return JSONResponse([row, row])
+
+
+def _is_browser(request: Request) -> bool:
+    return "authorization" not in request.headers and "text/html" in request.headers.get("accept", "")
