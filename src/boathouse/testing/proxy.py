@@ -65,6 +65,8 @@ class Seen:
 
     requests: Counter[str] = field(default_factory=Counter)
     """By method."""
+    agents: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Requests by method and by the program that they come from, as it names itself."""
     held: int = 0
     """Requests that wait."""
     stalled: int = 0
@@ -189,6 +191,7 @@ class Proxy:
         method = head.partition(b" ")[0].decode()
         fault = self._take(method)
         self.seen.requests[method] += 1
+        self.seen.agents[method, _agent(head)] += 1
         if fault.status:
             phrase = HTTPStatus(fault.status).phrase
             writer.write(f"HTTP/1.1 {fault.status} {phrase}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
@@ -283,6 +286,15 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     while data := await reader.read(_CHUNK):
         writer.write(data)
         await writer.drain()
+
+
+def _agent(head: bytes) -> str:
+    """What the ``User-Agent`` of a request says before its first slash."""
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"user-agent":
+            return value.strip().partition(b"/")[0].decode(errors="replace")
+    return ""
 
 
 def _closing(head: bytes) -> bytes:

@@ -131,11 +131,12 @@ class Copier:
         await self._source_token(attempt)
         if attempt.size_bytes is None or (attempt.algorithm and attempt.checksum is None):
             await self._ask_source(attempt)
-        if not work.overwrite:
+        if not work.overwrite or work.transient:
             found = await self._look_around(attempt)
-            if found is not None:
+            if found is not None and (not work.overwrite or self._right(attempt, found)):
                 return self._already_there(attempt, found)
-            await self._still_ours(self._ledger.wrote(work))
+            if found is None:
+                await self._still_ours(self._ledger.wrote(work))
         answer = await self._pull(attempt, overwrite=False)
         if not answer.accepted:
             found = await self._look_around(attempt)
@@ -317,8 +318,13 @@ class Copier:
         raise CopyError(Failure(Side.TRANSFER, ErrorClass.internal, cause))
 
     async def _clean(self, attempt: _Attempt) -> _Done:
-        """Remove what an aborted copy left, unless it is the right file after all."""
+        """Remove what an aborted copy left, unless it is the right file after all and is to stay."""
         await self._dest_token(attempt)
+        if attempt.work.transient:
+            await self._still_ours(self._ledger.holds(attempt.work))
+            await self._storage.delete(attempt.work.dest_url, _value(attempt.dest_token))
+            log.info("%s removed from %s, where it was on its way", attempt.work.name, attempt.work.dest_host)
+            return _Done(0, existed=True)
         found = await self._look_around(attempt)
         if found is None or self._right(attempt, found):
             return _Done(0, existed=True)

@@ -14,7 +14,7 @@ from boathouse.apps.transfers import counts, jwt, urls
 from boathouse.apps.transfers.failures import Side
 from boathouse.apps.transfers.seal import Seal
 from boathouse.apps.transfers.settings import Limits
-from boathouse.apps.transfers.states import FileState, JobState
+from boathouse.apps.transfers.states import FileState, JobState, JobType
 from boathouse.apps.transfers.submission import Place, Submission, Transfer
 from boathouse.apps.transfers.tables import jobs, tokens
 from boathouse.errors import ServiceError
@@ -37,6 +37,7 @@ _COLUMNS = {
     "file_metadata": "jsonb",
     "activity": "text",
     "selection_strategy": "text",
+    "transient": "bool",
 }
 _INSERT = text(f"""
     INSERT INTO files (job_id, vo, priority, {", ".join(_COLUMNS)})
@@ -81,8 +82,10 @@ def store(
     job = {"job_id": job_id, "owner": owner, "client_id": client_id, "vo_name": vo}
     connection.execute(insert(jobs).values({**job, **_job_row(submission)}))
     known = _insert_tokens(connection, seal, job_id, submission)
-    rows = itertools.chain.from_iterable(
-        _file_rows(index, transfer, known) for index, transfer in enumerate(submission.transfers)
+    rows = (
+        {**row, **_as_hop(submission, index, row)}
+        for index, transfer in enumerate(submission.transfers)
+        for row in _file_rows(index, transfer, known)
     )
     for part in _parts(rows, _ROWS_AT_ONCE):
         parameters = {"job_id": job_id, "vo": vo, "priority": submission.priority, "rows": json.dumps(part)}
@@ -169,3 +172,12 @@ def _file_rows(index: int, transfer: Transfer, known: _TokenIds) -> list[dict[st
             }
         )
     return rows
+
+
+def _as_hop(submission: Submission, index: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What differs for a hop: the first one starts, and all but the last are on the way only."""
+    if submission.job_type is not JobType.H:
+        return {"file_state": row["file_state"], "transient": False}
+    last = index == len(submission.transfers) - 1
+    state = FileState.NOT_USED if index else FileState.SUBMITTED
+    return {"file_state": state, "transient": submission.transient and not last}

@@ -110,6 +110,11 @@ class Policy:
     defaults: Mapping[str, Defaults] = field(default_factory=dict)
     """By VO, or ``*``."""
 
+    @property
+    def limits_rates(self) -> bool:
+        """Whether an element has a limit on what it is written or read with."""
+        return any(each.inbound_max_throughput or each.outbound_max_throughput for each in self.storage.values())
+
     def ban(self, source_host: str, dest_host: str, vo: str) -> Ban | None:
         """The ban that keeps a VO's files of a link waiting, if there is one."""
         return next((ban for ban in self.bans if ban.holds(source_host, vo) or ban.holds(dest_host, vo)), None)

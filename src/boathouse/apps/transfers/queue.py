@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -22,6 +22,7 @@ from boathouse.apps.transfers.scheduler import Group, Rules, slots
 from boathouse.apps.transfers.seal import Seal
 from boathouse.apps.transfers.settings import Limits
 from boathouse.apps.transfers.states import FileState, JobState
+from boathouse.apps.transfers.store import purge_tokens
 from boathouse.apps.transfers.tables import files, jobs, tokens, workers
 from boathouse.apps.transfers.work import Task, Token, Work
 from boathouse.errors import AuthError
@@ -46,6 +47,11 @@ _ACTIVE = text("""
     SELECT source_host, dest_host, vo, activity, count(*) FROM files WHERE file_state = 'ACTIVE'
     GROUP BY source_host, dest_host, vo, activity""")
 _OPTIMIZED = text("SELECT source_host, dest_host, active FROM optimizer")
+_RATES = text("""
+    SELECT source_host, dest_host, (sum(bytes) / CAST(:seconds AS float) / 1e6)::float FROM link_samples
+    WHERE at > now() - make_interval(secs => :seconds) GROUP BY source_host, dest_host""")
+_RATE_S = 15.0
+"""Over how long a rate is measured that is compared with a limit."""
 _LAST_DECISION = text("SELECT max(id) FROM config_audit")
 _PAUSES = text("SELECT host, paused_until > now() AS paused FROM endpoints")
 _NEXT = text("""
@@ -71,7 +77,7 @@ _MOST_ROUNDS = 4
 _GROUP = ("source_host", "dest_host", "vo", "activity")
 _RETURNING = """
     RETURNING f.file_id, f.job_id, f.attempt, f.spent, f.source_url, f.dest_url, f.source_host, f.dest_host,
-      f.source_token, f.dest_token, f.checksum, f.user_filesize, f.wrote, f.file_state, f.vo, f.activity,
+      f.source_token, f.dest_token, f.checksum, f.user_filesize, f.wrote, f.file_state, f.vo, f.activity, f.transient,
       j.job_state, j.overwrite_flag, j.verify_checksum, j.attempts,
       j.job_type = 'R' AND EXISTS (SELECT 1 FROM files n WHERE n.job_id = f.job_id AND n.file_index = f.file_index
                                    AND n.file_state = 'NOT_USED') AS alternatives"""
@@ -87,6 +93,13 @@ _ADOPT = text(
     FROM jobs j WHERE j.job_id = f.job_id AND f.worker = :dead AND f.busy AND f.file_state = 'ACTIVE'
       AND f.file_id <> ALL(:but) {_RETURNING}"""  # noqa: S608 - made of constants
 )
+# What lies on the way of a job that has ended is removed like a partial file; what never came to be is forgotten.
+_LEAVE = text("""
+    UPDATE files f SET busy = f.file_state = 'FINISHED', transient = f.file_state = 'FINISHED', clean_at = now(),
+      clean_until = now() + make_interval(secs => :clean_s)
+    FROM jobs j WHERE j.job_id = f.job_id AND f.transient AND NOT f.busy AND j.job_finished IS NOT NULL
+      AND NOT EXISTS (SELECT 1 FROM files b WHERE b.dest_url = f.dest_url AND b.busy)
+    RETURNING f.job_id""")
 _TAKE_UNCLEAN = text(
     f"""
     UPDATE files f SET worker = :worker, attempt = f.attempt + 1
@@ -156,7 +169,13 @@ class Queue:
         if self._policy is None or self._decision != last:
             self._policy, self._decision = policy.load(connection), last
         optimized = {(row[0], row[1]): row[2] for row in connection.execute(_OPTIMIZED)}
-        return Rules(self._limits, self._policy, optimized)
+        rates_in: dict[str, float] = defaultdict(float)
+        rates_out: dict[str, float] = defaultdict(float)
+        if self._policy.limits_rates:
+            for source, destination, rate in connection.execute(_RATES, {"seconds": _RATE_S}):
+                rates_out[source] += rate
+                rates_in[destination] += rate
+        return Rules(self._limits, self._policy, optimized, rates_in, rates_out)
 
     def _start(
         self, connection: Connection, waiting: Collection[Group], given: Mapping[Group, int], rules: Rules
@@ -203,6 +222,9 @@ class Queue:
     def take_unclean(self, free: int) -> tuple[Work, ...]:
         """Destinations where an ended copy may have left something, and that can be looked at now."""
         with self._engine.begin() as connection:
+            left = connection.scalars(_LEAVE, {"clean_s": self._limits.clean_s}).all()
+            if left:
+                purge_tokens(connection, [str(job_id) for job_id in left])
             rows = connection.execute(_TAKE_UNCLEAN, {"worker": self.worker, "free": free}).mappings().all()
             return self._work(connection, rows, Task.clean)
 
@@ -291,6 +313,7 @@ class Queue:
                 checksum=row["checksum"],
                 size_bytes=row["user_filesize"],
                 wrote=row["wrote"],
+                transient=row["transient"],
                 alternatives=row["alternatives"],
             )
             for row in rows

@@ -77,6 +77,8 @@ class Limits(_Model):
     """Most files of one VO that may wait."""
     body_bytes: Count = 64 * 1024 * 1024
     """Largest request body, in bytes."""
+    optimize_s: Seconds = 30.0
+    """How long a link is measured before its number of copies is decided anew."""
     wait_s: Seconds = 60.0
     """Longest wait of one status request."""
 

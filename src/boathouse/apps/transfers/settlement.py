@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from boathouse.apps.transfers.events import JOBS, WORK, notify
 from boathouse.apps.transfers.failures import ErrorClass
 from boathouse.apps.transfers.settings import Limits
-from boathouse.apps.transfers.states import JOB_TERMINAL, FileState, JobState, job_state
+from boathouse.apps.transfers.states import JOB_TERMINAL, FileState, JobState, JobType, job_state
 from boathouse.apps.transfers.store import purge_tokens
 from boathouse.apps.transfers.tables import endpoints, jobs
 from boathouse.apps.transfers.work import Outcome, Task
@@ -38,6 +38,7 @@ _SETTLE = text(
       not_before = now() + make_interval(secs => r.delay), spent = f.spent + r.spend, worker = NULL,
       busy = r.clean_in IS NOT NULL, clean_at = now() + make_interval(secs => r.clean_in),
       clean_until = now() + make_interval(secs => :clean_s),
+      transient = f.transient AND (f.wrote OR r.state = 'SUBMITTED'),
       file_metadata = CASE WHEN r.dest_file IS NOT NULL AND jsonb_typeof(f.file_metadata) = 'object'
         THEN f.file_metadata || jsonb_build_object('dst_file', r.dest_file) ELSE f.file_metadata END
     FROM r WHERE f.file_id = r.file_id AND f.attempt = r.attempt AND f.worker = :worker
@@ -72,8 +73,14 @@ _FAIL_OVER = text("""
       JOIN jobs j ON j.job_id = n.job_id AND j.job_finished IS NULL
       WHERE f.file_id = ANY(:failed) AND n.file_state = 'NOT_USED' ORDER BY n.job_id, n.file_index, n.file_id)
     RETURNING job_id, file_index""")
+# The hop after one that has finished; what lies where that one ended is there for it.
+_NEXT_HOP = text("""
+    UPDATE files n SET file_state = 'SUBMITTED', not_before = now() FROM files f JOIN jobs j USING (job_id)
+    WHERE f.file_id = ANY(:finished) AND j.job_type = 'H' AND j.job_finished IS NULL
+      AND n.job_id = f.job_id AND n.file_index = f.file_index + 1 AND n.file_state = 'NOT_USED'""")
 _CLEANED = text("""
-    UPDATE files f SET busy = NOT (r.done OR f.clean_until < now()), worker = NULL,
+    UPDATE files f SET transient = f.transient AND NOT (r.done OR f.clean_until < now()),
+      busy = NOT (r.done OR f.clean_until < now()), worker = NULL,
       clean_at = CASE WHEN r.done OR f.clean_until < now() THEN NULL ELSE now() + make_interval(secs => r.again) END,
       reason = CASE WHEN r.done OR f.clean_until >= now() THEN f.reason
         ELSE concat_ws('; ', f.reason, 'a partial file may remain at the destination: ' || r.why) END
@@ -160,11 +167,16 @@ class Settlement:
         if over:
             promoted = {(str(row[0]), row[1]) for row in connection.execute(_FAIL_OVER, {"failed": over})}
         counted: dict[str, Counter[FileState]] = {}
+        hops: list[int] = []
         for row in settled:
             job_id, state = str(row["job_id"]), FileState(row["file_state"])
+            if state is FileState.FINISHED and locked[job_id]["job_type"] == JobType.H:
+                hops.append(row["file_id"])
             counts = counted.setdefault(job_id, Counter())
             if state is not FileState.SUBMITTED and (job_id, row["file_index"]) not in promoted:
                 counts[state] += 1
+        if hops:
+            connection.execute(_NEXT_HOP, {"finished": hops})
         changes = [_job_change(locked[job_id], counts) for job_id, counts in sorted(counted.items())]
         if changes:
             connection.execute(_COUNT, {"rows": json.dumps(changes)})
@@ -242,10 +254,15 @@ def _job_change(job: RowMapping, counts: Counter[FileState]) -> dict[str, Any]:
     """A job with more files ended."""
     finished = job["finished"] + counts[FileState.FINISHED]
     failed = job["failed"] + counts[FileState.FAILED]
+    if failed and job["job_type"] == JobType.H:
+        # Nothing comes after a hop that failed.
+        failed = job["elements"] - finished - job["canceled"]
     canceled = job["canceled"] + counts[FileState.CANCELED]
     state = JobState(job["job_state"])
     if state not in JOB_TERMINAL:
         state = job_state(job["elements"], finished, failed, canceled, started=True)
+        if failed and job["job_type"] == JobType.H:
+            state = JobState.FAILED
     ended = state in JOB_TERMINAL and job["job_finished"] is None
     spoilt = ended and state in (JobState.FAILED, JobState.FINISHEDDIRTY)
     return {

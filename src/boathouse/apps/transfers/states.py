@@ -5,7 +5,7 @@ A file::
     SUBMITTED ──claimed──> ACTIVE ──copied and checked──> FINISHED
         ↑                    │ ├──refused, or tried too often──> FAILED
         └──will be retried───┘ └──by its owner──> CANCELED
-    NOT_USED ──the source before it failed──> SUBMITTED
+    NOT_USED ──the source before it failed, or the hop before it finished──> SUBMITTED
 
 ``READY`` is a state of FTS3 between SUBMITTED and ACTIVE; it is accepted in filters, and no file rests in it.
 """
@@ -60,6 +60,8 @@ class JobType(StrEnum):
     """Files are independent, with one source each."""
     R = "R"
     """Files have alternative sources."""
+    H = "H"
+    """Files are hops of one way: each is copied from where the one before was copied to, when that is done."""
 
 
 JOB_TERMINAL = frozenset({JobState.FINISHED, JobState.FINISHEDDIRTY, JobState.FAILED, JobState.CANCELED})

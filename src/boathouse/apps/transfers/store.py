@@ -219,7 +219,7 @@ def purge_tokens(connection: Connection, job_ids: Collection[str]) -> None:
         text("""
             DELETE FROM tokens t USING jobs j
             WHERE t.job_id = j.job_id AND j.job_id = ANY(CAST(:job_ids AS uuid[])) AND j.job_finished IS NOT NULL
-              AND NOT EXISTS (SELECT 1 FROM files f WHERE f.job_id = j.job_id AND f.busy)"""),
+              AND NOT EXISTS (SELECT 1 FROM files f WHERE f.job_id = j.job_id AND (f.busy OR f.transient))"""),
         {"job_ids": list(job_ids)},
     )
 

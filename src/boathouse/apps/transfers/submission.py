@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import uuid
@@ -66,6 +67,8 @@ class Submission:
     """Seed of a deterministic job id."""
     metadata: Any
     params: Mapping[str, Any]
+    transient: bool = False
+    """Whether what lies between the first source and the last destination is removed at the end."""
 
 
 def _fault(what: str, got: object = None) -> InputError:
@@ -98,16 +101,17 @@ def parse(body: object, *, files_per_job: int, doors: Mapping[str, str]) -> Subm
             raise _fault(f"there is no tape here that {name} could wait for", params[name])
     if len(files) > files_per_job:
         raise _fault(f"too many files in one job: at most {files_per_job}", len(files))
-    if params.get("multihop"):
-        raise _fault("jobs of several hops are not supported: submit the hops one by one")
     transfers = tuple(_transfer(entry, number, doors) for number, entry in enumerate(files))
     destinations = [each.destination.url for each in transfers]
     if len(set(destinations)) < len(destinations):
         raise _fault("the same destination twice in one job", max(destinations, key=destinations.count))
     several = any(len(each.sources) > 1 for each in transfers)
+    if params.get("multihop"):
+        _require_chain(transfers, doors)
     return Submission(
         transfers=transfers,
-        job_type=JobType.R if several else JobType.N,
+        job_type=JobType.H if params.get("multihop") else JobType.R if several else JobType.N,
+        transient=bool(params.get("multihop") and params.get("remove_intermediate")),
         overwrite=bool(params.get("overwrite")),
         verify=params.get("verify_checksum") not in (None, False, "none", "n"),
         priority=priority(params.get("priority")),
@@ -117,6 +121,19 @@ def parse(body: object, *, files_per_job: int, doors: Mapping[str, str]) -> Subm
         metadata=_metadata(params.get("job_metadata"), "job_metadata"),
         params=dict(params),
     )
+
+
+def _require_chain(transfers: Sequence[Transfer], doors: Mapping[str, str]) -> None:
+    """Make sure that each hop begins where the one before ends.
+
+    Raises:
+        InputError: one does not, or has several sources.
+    """
+    for number, (before, after) in enumerate(itertools.pairwise(transfers), start=1):
+        if len(after.sources) > 1 or len(before.sources) > 1:
+            raise _fault("a hop has one source", number)
+        if urls.at_door(after.sources[0].url, doors) != before.destination.url:
+            raise _fault(f"files[{number}] does not begin where the hop before it ends", after.sources[0].surl)
 
 
 def _transfer(entry: object, number: int, doors: Mapping[str, str]) -> Transfer:

@@ -58,6 +58,7 @@ jobs = Table(
 Index("jobs_owner", jobs.c.owner, jobs.c.submit_time)
 Index("jobs_open", jobs.c.submit_time, postgresql_where=jobs.c.job_finished.is_(None))
 Index("jobs_ended", jobs.c.job_finished, postgresql_where=jobs.c.job_finished.is_not(None))
+Index("jobs_hops", jobs.c.job_id, postgresql_where=text("job_finished IS NULL AND job_type = 'H'"))
 Index("jobs_expiring", jobs.c.expires_at, postgresql_where=text("job_finished IS NULL AND expires_at IS NOT NULL"))
 
 tokens = Table(
@@ -100,6 +101,9 @@ files = Table(
     Column("worker", Integer, comment="who copies or cleans"),
     Column("busy", Boolean, nullable=False, server_default=text("false"), comment="the destination may change"),
     Column("wrote", Boolean, nullable=False, server_default=text("false"), comment="what lies there is ours"),
+    Column(
+        "transient", Boolean, nullable=False, server_default=text("false"), comment="to be removed when the job ends"
+    ),
     Column("clean_at", _TIME, comment="when a partial destination can be looked at"),
     Column("clean_until", _TIME),
     Column("start_time", _TIME),
@@ -127,6 +131,7 @@ Index("files_active", files.c.dest_host, files.c.source_host, postgresql_where=t
 # Two copies never write one destination at once, whatever a worker believes.
 Index("files_busy", files.c.dest_url, unique=True, postgresql_where=text("busy"))
 Index("files_held", files.c.worker, postgresql_where=text("busy"))
+Index("files_transient", files.c.job_id, postgresql_where=text("transient"))
 Index("files_unclean", files.c.job_id, postgresql_where=text("busy"))
 
 attempts = Table(

@@ -56,6 +56,15 @@ _COUNT = text("""
       job_state = CASE WHEN NOT c.ended THEN j.job_state WHEN j.finished > 0 THEN 'FINISHEDDIRTY'
         WHEN c.failed > 0 THEN 'FAILED' ELSE 'CANCELED' END
     FROM changed c WHERE j.job_id = c.job_id AND j.job_finished IS NULL RETURNING j.job_id""")
+# Hops after one that was canceled, or that waited too long, are not started.
+_BROKEN = text("""
+    UPDATE jobs SET failed = elements - finished - canceled, job_finished = now(), revision = revision + 1,
+      job_state = CASE WHEN canceled > 0 AND failed = 0 THEN 'CANCELED' ELSE 'FAILED' END
+    WHERE job_id IN (
+      SELECT j.job_id FROM jobs j WHERE j.job_finished IS NULL AND j.job_type = 'H'
+        AND EXISTS (SELECT 1 FROM files f WHERE f.job_id = j.job_id AND f.file_state IN ('FAILED', 'CANCELED'))
+        AND NOT EXISTS (SELECT 1 FROM files f WHERE f.job_id = j.job_id AND f.file_state IN ('SUBMITTED', 'ACTIVE'))
+      ORDER BY j.job_id LIMIT :batch FOR UPDATE SKIP LOCKED) RETURNING job_id""")
 _FORGET_WORKERS = text("""
     DELETE FROM workers w WHERE w.started < now() - make_interval(secs => :keep) AND w.worker <> :worker
       AND NOT EXISTS (SELECT 1 FROM files f WHERE f.worker = w.worker AND f.busy)""")
@@ -79,6 +88,10 @@ def end_waiting(engine: Engine, limits: Limits) -> int:
             if rows:
                 _count(connection, rows)
             total += len(rows)
+    with engine.begin() as connection:
+        if broken := [str(job_id) for job_id in connection.scalars(_BROKEN, {"batch": _BATCH})]:
+            purge_tokens(connection, broken)
+            notify(connection, JOBS, broken)
     return total
 
 

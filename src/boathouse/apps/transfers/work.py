@@ -61,6 +61,8 @@ class Work:
     """Whether what lies at the destination is known to be ours."""
     alternatives: bool
     """Whether there are sources that were not tried yet."""
+    transient: bool = False
+    """Whether the file is to be removed when its job has ended, if it is ours."""
 
     @property
     def name(self) -> str:

@@ -21,7 +21,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from boathouse.apps.transfers import upkeep
 from boathouse.apps.transfers.copier import Copier
 from boathouse.apps.transfers.events import CANCEL, WORK, Hub
+from boathouse.apps.transfers.meter import Meter
 from boathouse.apps.transfers.metrics import Metrics
+from boathouse.apps.transfers.optimizer import Optimizer
 from boathouse.apps.transfers.queue import Claim, Queue
 from boathouse.apps.transfers.renewal import Renewal
 from boathouse.apps.transfers.seal import Seal
@@ -39,6 +41,7 @@ _SHORTEST_S = 0.02
 _CARE_S = 1.0
 """Shortest time between two looks at dead workers and at what is to be cleaned."""
 _UPKEEP_S = 5.0
+_MEASURE_S = 5.0
 _DATABASE_RETRY_S = 0.5
 _STOP_S = 5.0
 """How long copies that run may end by themselves when the service is stopped."""
@@ -73,6 +76,8 @@ class Worker:
         self._storage = Storage(settings.ca_file, settings.limits)
         self._renewal = Renewal(settings, self._current, self._renewed)
         self._copier = Copier(self._storage, self._renewal, self, settings.limits)
+        self._meter = Meter()
+        self._optimizer = Optimizer(engine, settings.limits)
         self._running: dict[int, tuple[Work, asyncio.Task[None]]] = {}
         self._done: asyncio.Queue[Outcome] = asyncio.Queue()
         self._wake = asyncio.Event()
@@ -94,7 +99,7 @@ class Worker:
         """Begin to work."""
         self.hub.on(WORK, lambda _: self._wake.set())
         self.hub.on(CANCEL, self._stop_canceled)
-        loops = (self.hub.run, self._record, self._claim_rounds, self._upkeep_rounds)
+        loops = (self.hub.run, self._record, self._claim_rounds, self._upkeep_rounds, self._measure_rounds)
         self._loops = [asyncio.create_task(loop()) for loop in loops]
         for task in self._loops:
             task.add_done_callback(self._fell)
@@ -127,6 +132,7 @@ class Worker:
 
     async def progress(self, work: Work, transferred_bytes: int) -> bool:
         """Note how far a copy is."""
+        self._meter.moved(work, transferred_bytes)
         return await self._patiently(self._queue.progress, work, transferred_bytes)
 
     async def wrote(self, work: Work) -> bool:
@@ -199,6 +205,7 @@ class Worker:
     async def _work(self, work: Work) -> None:
         outcome = await self._copier.run(work)
         self._metrics.count(outcome)
+        self._meter.ended(outcome)
         reason = f" {outcome.failure.reason}" if outcome.failure else ""
         log.info("%s %s %s in %.3f s%s", work.name, work.task, _ended(outcome), outcome.seconds, reason)
         self._done.put_nowait(outcome)
@@ -249,6 +256,18 @@ class Worker:
             except SQLAlchemyError as error:
                 log.warning("upkeep: %s", _first_line(error))
             await asyncio.sleep(_UPKEEP_S)
+
+    async def _measure_rounds(self) -> None:
+        await self.hub.connected.wait()
+        while True:
+            await asyncio.sleep(min(_MEASURE_S, self._limits.optimize_s))
+            seconds, samples = self._meter.take()
+            try:
+                await self._thread(self._optimizer.record, self.number, seconds, samples)
+                for (source, destination), active, why in await self._thread(self._optimizer.decide):
+                    log.info("link %s -> %s may run %d copies: %s", source, destination, active, why)
+            except SQLAlchemyError as error:
+                log.warning("links not measured: %s", _first_line(error))
 
 
 def _ended(outcome: Outcome) -> str:
