@@ -15,7 +15,7 @@ from boathouse.lake.agent import due_at, keep_fresh
 from boathouse.lake.environment import exports, rucio_config, variables
 from boathouse.lake.session import Session, default_directory, end_sessions_of, sessions_of
 from boathouse.lake.tokens import Tokens
-from boathouse.plan.model import Endpoints
+from boathouse.plan.model import Endpoints, LoginEndpoint
 
 ENDPOINTS = Endpoints(
     facility="laptop",
@@ -35,6 +35,17 @@ def test_two_facilities_of_one_name_have_two_sessions(monkeypatch: pytest.Monkey
     assert default_directory(ENDPOINTS).parent == tmp_path / "boathouse" / "sessions"
     monkeypatch.setenv("BOATHOUSE_SESSION", "/elsewhere")
     assert default_directory(ENDPOINTS) == Path("/elsewhere")
+
+
+def test_a_session_renews_where_its_login_was(tmp_path: Path) -> None:
+    community = LoginEndpoint("community", "https://aai.example", "a client", "/aai.pem")
+    endpoints = replace(ENDPOINTS, logins=(community,))
+    assert Session.current(endpoints, tmp_path).record.issuer == ENDPOINTS.issuer, "nobody is logged in yet"
+    made = Session(endpoints, tmp_path, login=community)
+    atomic.write(tmp_path / "session.json", json.dumps(asdict(made.record)).encode())
+    found = Session.current(endpoints, tmp_path).record
+    assert (found.issuer, found.client_id, found.issuer_ca) == ("https://aai.example", "a client", "/aai.pem")
+    assert Session.current(ENDPOINTS, tmp_path).record.issuer == ENDPOINTS.issuer, "it is trusted no more"
 
 
 def test_nobody_logged_in_is_said_with_the_remedy(tmp_path: Path) -> None:

@@ -42,7 +42,12 @@ class Identities:
         """The person that an identity belongs to: by issuer and subject, never by name or address."""
         table = t.identities
         row = self._connection.execute(
-            select(table.c.sub, (t.users.c.active & ~t.users.c.suspended).label("active"), table.c.waiting)
+            select(
+                table.c.sub,
+                (t.users.c.active & ~t.users.c.suspended).label("active"),
+                # Who was removed does not wait for anything.
+                (t.users.c.active & table.c.waiting).label("waiting"),
+            )
             .select_from(table.join(t.users, table.c.sub == t.users.c.sub))
             .where(table.c.iss == issuer, table.c.subject == subject)
         ).first()

@@ -232,7 +232,27 @@ def _users(connection: Connection, users: tuple[SeedUser, ...], hasher: Hasher) 
         # The login becomes free for somebody else; the subject never does (WLCG profile 2.1.1).
         .values(active=False, login=text("sub"))
     )
-    return connection.execute(gone).rowcount + _upsert(connection, t.users, "sub", rows)
+    count = connection.execute(gone).rowcount
+    _logins_are_free(connection, users)
+    return count + _upsert(connection, t.users, "sub", rows)
+
+
+def _logins_are_free(connection: Connection, users: tuple[SeedUser, ...]) -> None:
+    """Refuse a login that somebody has who came by another door: nobody gets another one's name, or files.
+
+    Raises:
+        InputError: the seed names such a login.
+    """
+    wanted = {user.login: user.sub for user in users}
+    rows = connection.execute(select(t.users.c.login, t.users.c.sub).where(t.users.c.login.in_(wanted)))
+    others = sorted(login for login, sub in rows if sub not in wanted.values())
+    if others:
+        raise InputError(
+            "the facility file names a login that an account made by an administrator or a provider has",
+            expected="another login",
+            got=", ".join(others),
+            remedy="rename the user in the facility file, or remove that account",
+        )
 
 
 def _members(connection: Connection, users: Iterable[SeedUser]) -> int:
