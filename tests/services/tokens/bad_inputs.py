@@ -573,6 +573,7 @@ CASES: tuple[Case, ...] = (
     registration("token-exchange", NO_SUCH_GRANT, grant_types=["authorization_code", EXCHANGE]),
     registration("password", NO_SUCH_GRANT, grant_types=["password"]),
     registration("implicit", NO_SUCH_GRANT, grant_types=["implicit"], response_types=["token"]),
+    registration("no-grant", f"{NO_METADATA} Wrong type, value or length: grant_types", grant_types=[]),
     registration("response-type", f"{NO_METADATA} The only response_type is code", response_types=["token"]),
     registration(
         "no-redirect", "400 invalid_redirect_uri The grant authorization_code needs redirect_uris", redirect_uris=[]

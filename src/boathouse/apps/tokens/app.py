@@ -18,7 +18,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from boathouse.apps.tokens import endpoints, feed, registration, rotation
+from boathouse.apps.tokens import endpoints, feed, openapi, registration, rotation
 from boathouse.apps.tokens.api import routes as api
 from boathouse.apps.tokens.database import transaction
 from boathouse.apps.tokens.exchange import ExchangeGrant
@@ -120,42 +120,41 @@ def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] 
     discovery = _constant(
         metadata(settings.issuer, registration=registration.PATH if settings.registration_bound else None)
     )
-    return Starlette(
-        lifespan=lifespan,
-        middleware=[Middleware(Guard)],
-        routes=[
-            Route("/", _home),
-            Route("/.well-known/openid-configuration", discovery),
-            Route("/.well-known/oauth-authorization-server", discovery),
-            Route("/jwk", _jwks(issuer)),
-            Route("/static/style.css", _style),
-            route("/health", health),
-            route("/token", token, "POST"),
-            route("/devicecode", _oauth_endpoint(endpoints.DeviceAuthorization), "POST"),
-            route("/revoke", _oauth_endpoint(endpoints.Revocation), "POST"),
-            route("/introspect", _oauth_endpoint(endpoints.Introspection), "POST"),
-            Route("/denials", _denials(issuer)),
-            route(registration.PATH, registration.register, "POST"),
-            route(f"{registration.PATH}/{{client_id}}", registration.manage, "GET", "PUT", "DELETE"),
-            route("/userinfo", userinfo, "GET", "POST"),
-            route("/authorize", authorize, "GET", "POST"),
-            route("/login", signin.login, "GET", "POST"),
-            route("/login/with/{provider}", federated.begin),
-            route("/login/with/{provider}/callback", federated.callback),
-            route("/logout", signin.logout, "POST"),
-            route("/device", device.device, "GET", "POST"),
-            route("/account", account.account, "GET", "POST"),
-            route("/admin/people", people.people, "GET", "POST"),
-            route("/admin/person", people.person, "GET", "POST"),
-            route("/admin/groups", groups.all_groups, "GET", "POST"),
-            route("/admin/group", groups.group, "GET", "POST"),
-            route("/admin/policies", rules.rules, "GET", "POST"),
-            route("/admin/clients", programs.programs, "GET", "POST"),
-            route("/admin/client", programs.program, "GET", "POST"),
-            route("/admin/audit", auditing.auditing, "GET", "POST"),
-            *(route(path, handler, *methods) for path, handler, methods in api.routes()),
-        ],
-    )
+    routes = [
+        Route("/", _home),
+        Route("/.well-known/openid-configuration", discovery),
+        Route("/.well-known/oauth-authorization-server", discovery),
+        Route("/jwk", _jwks(issuer)),
+        Route("/static/style.css", _style),
+        route("/health", health),
+        route("/token", token, "POST"),
+        route("/devicecode", _oauth_endpoint(endpoints.DeviceAuthorization), "POST"),
+        route("/revoke", _oauth_endpoint(endpoints.Revocation), "POST"),
+        route("/introspect", _oauth_endpoint(endpoints.Introspection), "POST"),
+        Route("/denials", _denials(issuer)),
+        route(registration.PATH, registration.register, "POST"),
+        route(f"{registration.PATH}/{{client_id}}", registration.manage, "GET", "PUT", "DELETE"),
+        route("/userinfo", userinfo, "GET", "POST"),
+        route("/authorize", authorize, "GET", "POST"),
+        route("/login", signin.login, "GET", "POST"),
+        route("/login/with/{provider}", federated.begin),
+        route("/login/with/{provider}/callback", federated.callback),
+        route("/logout", signin.logout, "POST"),
+        route("/device", device.device, "GET", "POST"),
+        route("/account", account.account, "GET", "POST"),
+        route("/admin/people", people.people, "GET", "POST"),
+        route("/admin/person", people.person, "GET", "POST"),
+        route("/admin/groups", groups.all_groups, "GET", "POST"),
+        route("/admin/group", groups.group, "GET", "POST"),
+        route("/admin/policies", rules.rules, "GET", "POST"),
+        route("/admin/clients", programs.programs, "GET", "POST"),
+        route("/admin/client", programs.program, "GET", "POST"),
+        route("/admin/audit", auditing.auditing, "GET", "POST"),
+        *(route(path, handler, *methods) for path, handler, methods in api.routes()),
+    ]
+    described = [*routes, Route(openapi.PATH, _home)]
+    routes.append(Route(openapi.PATH, _constant(openapi.document(described, settings.issuer))))
+    return Starlette(lifespan=lifespan, middleware=[Middleware(Guard)], routes=routes)
 
 
 async def _home(http: HttpRequest) -> Response:

@@ -66,7 +66,7 @@ class Metadata(BaseModel):
 
     redirect_uris: Annotated[list[_Url], Field(max_length=20)] = []
     token_endpoint_auth_method: Literal["client_secret_basic", "client_secret_post", "none"] = "client_secret_basic"  # noqa: S105 - a name
-    grant_types: Annotated[list[_Short], Field(max_length=10)] = [CODE]
+    grant_types: Annotated[list[_Short], Field(min_length=1, max_length=10)] = [CODE]
     response_types: Annotated[list[_Short], Field(max_length=10)] = ["code"]
     client_name: Annotated[_Text, Field(max_length=100)] = ""
     client_uri: _Url = ""
