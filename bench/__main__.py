@@ -8,11 +8,12 @@ import sys
 
 from rich.console import Console
 
-from bench import analysis, imports, rules, transfers, up
+from bench import analysis, imports, rules, tokens, transfers, up
 from bench.harness import Benchmark, Effort, Row, report
 
 BENCHMARKS: tuple[Benchmark, ...] = (
     up.BENCHMARK,
+    tokens.BENCHMARK,
     imports.BENCHMARK,
     rules.BENCHMARK,
     analysis.BENCHMARK,

@@ -304,6 +304,10 @@ class Embedded(_Model):
     """An issuer to use instead of the facility's own; users are told by `identities.issuer`."""
     login_at: Name | None = None
     """The issuer in `issuers` at which `boathouse login` logs people in; the facility's own if not given."""
+    issuer_processes: Annotated[int, Field(ge=1, le=16)] = 1
+    """Processes of the token issuer; they share its port, its database and its keys."""
+    signature_algorithm: Literal["ES256", "RS256"] = "ES256"
+    """Algorithm of tokens' signatures; after a change, new tokens have it two days later, and old ones stay good."""
     token_lifetime: Duration = 3600.0
     """Life of an access token, in seconds (WLCG profile 4.3.1: 15 min to 6 h)."""
     certificate_lifetime: Duration = 90 * 86400.0

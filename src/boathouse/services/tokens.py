@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,9 +60,15 @@ class TokenIssuer(Service):
             files=(settings, seed, *_provider_files(context)),
             url=context.issuer,
         )
+        count = context.facility.services.issuer_processes
+        # The first one makes keys and tables; whoever asks for the port is answered by any of them.
+        others = (
+            replace(unit, name=f"{self.name}-{number}", title=f"token issuer, process {number}", needs=(self.name,))
+            for number in range(2, count + 1)
+        )
         users = context.facility.users
         return Contribution(
-            units=(unit,),
+            units=(unit, *others),
             secrets=(
                 Secret("postgres-tokens"),
                 *(Secret(f"client-{client}") for client in CONFIDENTIAL_CLIENTS),
@@ -93,6 +100,7 @@ def _settings(context: Context) -> dict[str, Any]:
         "title": context.facility.description or context.facility.name,
         "listen_address": context.addresses[TokenIssuer.name],
         "port": context.ports[TokenIssuer.name],
+        "share_port": context.facility.services.issuer_processes > 1,
         "certificate": str(context.layout.certificate(TokenIssuer.name)),
         "key": str(context.layout.key(TokenIssuer.name)),
         "database_url": database_url(context, "tokens"),
@@ -100,6 +108,7 @@ def _settings(context: Context) -> dict[str, Any]:
         "seed": str(_seed_path(context)),
         # Programs that register themselves, as oidc-agent does, get no more than people's own client.
         "registration_bound": PEOPLE,
+        "signing_algorithm": context.facility.services.signature_algorithm,
         "token_lifetime_s": int(context.facility.services.token_lifetime),
         "trusted": [
             {key: issuer[key] for key in ("name", "url", "ca_file", "base_path", "paths")}

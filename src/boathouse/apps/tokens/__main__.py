@@ -19,13 +19,14 @@ from boathouse.apps.tokens.feed import News
 from boathouse.apps.tokens.issuer import Issuer
 from boathouse.apps.tokens.keys import KeyRing
 from boathouse.apps.tokens.settings import Settings, load
-from boathouse.errors import BoathouseError
+from boathouse.errors import BoathouseError, ServiceError
 
 _LOG = logging.getLogger("boathouse.tokens")
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM; on SIGHUP apply the seed again and read the certificate anew."""
+    listener = _listener(settings)
     issuer = Issuer.open(settings)
 
     def on_start(loop: asyncio.AbstractEventLoop) -> None:
@@ -33,8 +34,6 @@ def serve(settings: Settings) -> None:
 
     config = uvicorn.Config(
         build(issuer, on_start),
-        host=settings.listen_address,
-        port=settings.port,
         ssl_certfile=str(settings.certificate),
         ssl_keyfile=str(settings.key),
         log_config=None,
@@ -46,7 +45,21 @@ def serve(settings: Settings) -> None:
         # Clients keep idle connections open and answer no farewell: requests last milliseconds, so wait no longer.
         timeout_graceful_shutdown=1,
     )
-    _Server(config).run()
+    _Server(config).run(sockets=[listener])
+
+
+def _listener(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.listen_address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if settings.share_port:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        listener.bind((settings.listen_address, settings.port))
+    except OSError as error:
+        where = f"{settings.listen_address}:{settings.port}"
+        raise ServiceError("the issuer cannot listen", got=error.strerror, where=where) from error
+    return listener
 
 
 class _Server(uvicorn.Server):

@@ -38,6 +38,8 @@ class Settings(BaseModel):
     """Address to listen on."""
     port: int
     """Port to listen on."""
+    share_port: bool = False
+    """Whether other processes of this issuer may listen on the same port; the kernel shares out connections."""
     certificate: Path
     """Certificate chain of the server, PEM."""
     key: Path
