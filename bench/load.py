@@ -38,7 +38,7 @@ class _Connection:
 
     def __init__(self, address: tuple[str, int], context: ssl.SSLContext, request: Callable[[bytes], bytes]) -> None:
         self.socket = context.wrap_socket(socket.create_connection(address), server_hostname=address[0])
-        self.socket.setblocking(False)
+        self.socket.settimeout(0)
         self._request = request
         self._answer = b""
         self._began = 0.0

@@ -67,7 +67,7 @@ class _Running:
         body = {"grant_type": "client_credentials", "scope": "storage.read:/lake/cms", "audience": _AUDIENCE}
         pair = f"rucio:{self.units.values['client-rucio']}".encode()
         request = _post(urlencode(body), f"Authorization: Basic {base64.b64encode(pair).decode()}\r\n")
-        return self.drive([lambda _: request] * _CONNECTIONS, f"{len(self.names)} processes, client credentials")
+        return self.drive([lambda _answer: request] * _CONNECTIONS, f"{len(self.names)} processes, client credentials")
 
     def refreshes(self, stored: int, connections: int) -> Load:
         """Chains of refreshes of one person, with so many refresh tokens in the database."""
@@ -82,7 +82,8 @@ class _Running:
         rest = (sub, scope, _AUDIENCE, now, now + 86400)
         database.rows(
             "tokens",
-            f"INSERT INTO refresh_tokens {columns} SELECT sha256(n::text::bytea), {values} FROM generate_series(1, %s) n",
+            f"INSERT INTO refresh_tokens {columns} SELECT sha256(n::text::bytea), {values} "
+            "FROM generate_series(1, %s) n",
             *rest,
             stored - connections,
         )

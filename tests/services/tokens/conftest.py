@@ -257,14 +257,14 @@ class Issuer:
 class Browser:
     """As much of a browser as pages without scripts need: cookies, forms, redirects by hand."""
 
-    def __init__(self, issuer: Issuer) -> None:
-        self.issuer = issuer
+    def __init__(self, issuer: Issuer, origin: str = "") -> None:
+        self.issuer, self.origin = issuer, origin or issuer.url
         self.cookies: dict[str, str] = {}
 
     def request(self, method: str, path: str, **form: str) -> Answer:
         headers = {"Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
         if method == "POST":
-            headers |= {"Content-Type": "application/x-www-form-urlencoded", "Origin": self.issuer.url}
+            headers |= {"Content-Type": "application/x-www-form-urlencoded", "Origin": self.origin}
         answer = self.issuer.request(method, path, headers=headers, body=urlencode(form) if method == "POST" else None)
         for line in answer.headers.getlist("Set-Cookie"):
             for name, morsel in SimpleCookie(line).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -66,8 +67,12 @@ def test_revoked_clients_tokens_and_consents_are_in_the_list(start_issuer: Start
     assert news == [{"kind": "token", "key": issuer.verify(token, STORAGE).jti}]
     issuer.device_login("alice", scope="openid offline_access")
     alice = issuer.browser("alice")
-    news, _ = told(issuer, lambda: alice.submit("/account"))
+    csrf = re.findall(r'name="csrf" value="([^"]*)"', alice.get("/account").text)[0]
+    withdraw = {"csrf": csrf, "do": "withdraw", "client_id": "boathouse"}
+    news, _ = told(issuer, lambda: alice.post("/account", **withdraw))
     assert news == [{"kind": "grant", "key": f"{ALICE} boathouse"}]
+    news, _ = told(issuer, lambda: issuer.sql("UPDATE clients SET suspended = true WHERE client_id = 'transfers'"))
+    assert news == [{"kind": "client", "key": "transfers"}]
 
 
 def test_a_stolen_refresh_token_takes_the_access_tokens_with_it(start_issuer: Start) -> None:

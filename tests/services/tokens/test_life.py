@@ -161,6 +161,7 @@ def test_every_token_is_in_the_audit_log_and_the_chain_shows_tampering(start_iss
         "client": "rucio",
         "sub": "rucio",
         "jti": claims.jti,
+        "exp": claims.exp,
         "audience": STORAGE,
         "scope": "storage.read:/lake",
         "requested": "storage.read:/lake",

@@ -38,8 +38,9 @@ from boathouse.apps.tokens.pages import (
     signin,
 )
 from boathouse.apps.tokens.pages.render import STYLE
+from boathouse.apps.tokens.records import CLIENT
 from boathouse.apps.tokens.store import Store
-from boathouse.apps.tokens.web import Call, Guard, Handler, endpoint
+from boathouse.apps.tokens.web import Call, Guard, Handler, Pairs, endpoint, workers
 from boathouse.errors import StateError
 
 _LOG = logging.getLogger(__name__)
@@ -56,6 +57,10 @@ def token(call: Call) -> Response:
     server.register_grant(CodeGrant, [IdToken(), Pkce(required=True)])
     response: Response = server.create_token_response(call.oauth())
     return response
+
+
+def _by_client_credentials(form: Pairs) -> bool:
+    return dict(form).get("grant_type") == CLIENT
 
 
 def authorize(call: Call) -> Response:
@@ -98,6 +103,7 @@ def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] 
         issuer: the parts it works with; closed when the application stops.
         on_start: called with the running event loop before the first request.
     """
+    threads = workers(issuer)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -111,10 +117,11 @@ def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] 
         keeper.cancel()
         with suppress(asyncio.CancelledError):
             await keeper
+        await run_in_threadpool(threads.close)
         await run_in_threadpool(issuer.close)
 
-    def route(path: str, handler: Handler, *methods: str) -> Route:
-        return Route(path, endpoint(issuer, handler), methods=list(methods or ("GET",)))
+    def route(path: str, handler: Handler, *methods: str, reads: Callable[[Pairs], bool] | None = None) -> Route:
+        return Route(path, endpoint(threads, handler, reads=reads), methods=list(methods or ("GET",)))
 
     settings = issuer.settings
     discovery = _constant(
@@ -127,7 +134,7 @@ def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] 
         Route("/jwk", _jwks(issuer)),
         Route("/static/style.css", _style),
         route("/health", health),
-        route("/token", token, "POST"),
+        route("/token", token, "POST", reads=_by_client_credentials),
         route("/devicecode", _oauth_endpoint(endpoints.DeviceAuthorization), "POST"),
         route("/revoke", _oauth_endpoint(endpoints.Revocation), "POST"),
         route("/introspect", _oauth_endpoint(endpoints.Introspection), "POST"),
@@ -162,16 +169,16 @@ async def _home(http: HttpRequest) -> Response:
     return RedirectResponse("/account", 303)
 
 
-def _constant(document: dict[str, object]) -> Callable[[HttpRequest], Response]:
-    def respond(http: HttpRequest) -> Response:
+def _constant(document: dict[str, object]) -> Callable[[HttpRequest], Awaitable[Response]]:
+    async def respond(http: HttpRequest) -> Response:
         del http
         return JSONResponse(document, headers=_PUBLIC)
 
     return respond
 
 
-def _jwks(issuer: Issuer) -> Callable[[HttpRequest], Response]:
-    def respond(http: HttpRequest) -> Response:
+def _jwks(issuer: Issuer) -> Callable[[HttpRequest], Awaitable[Response]]:
+    async def respond(http: HttpRequest) -> Response:
         del http
         return JSONResponse(issuer.keys.jwks(), headers=_PUBLIC)
 

@@ -1,4 +1,4 @@
-"""From HTTP to a function and back: one transaction and one thread a request, no request unbounded, none unlogged."""
+"""From HTTP to a function and back: a thread and a transaction for each request, none unbounded, none unlogged."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from urllib.parse import parse_qsl
 
 from authlib.oauth2.base import OAuth2Error
 from authlib.oauth2.rfc6749.errors import InvalidRequestError
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
@@ -23,7 +22,10 @@ from boathouse.apps.tokens import audit, database, tracing
 from boathouse.apps.tokens.api import problems
 from boathouse.apps.tokens.issuer import Issuer
 from boathouse.apps.tokens.oauth import Request, Server
+from boathouse.apps.tokens.passwords import Hasher
+from boathouse.apps.tokens.records import Client
 from boathouse.apps.tokens.store import Store
+from boathouse.apps.tokens.workers import Job, Workers
 from boathouse.errors import AuthError, BoathouseError
 
 _LOG = logging.getLogger(__name__)
@@ -92,8 +94,37 @@ class Call:
 Handler = Callable[[Call], Response]
 
 
-def endpoint(issuer: Issuer, handler: Handler) -> Callable[[HttpRequest], Awaitable[Response]]:
-    """An asynchronous endpoint around a handler that works in a thread, in a transaction of its own."""
+@dataclass(frozen=True)
+class Work:
+    """A request that was read, and what is to be done with it."""
+
+    handler: Handler
+    http: HttpRequest
+    query: Pairs
+    form: Pairs
+    body: bytes
+
+    def call(self, issuer: Issuer, store: Store) -> Call:
+        """The call in a transaction."""
+        return Call(issuer, store, self.http, self.query, self.form, self.body)
+
+
+def workers(issuer: Issuer) -> Workers[Work, Response]:
+    """The threads in which handlers work."""
+    return Workers(issuer.settings.threads, partial(_together, issuer), partial(_alone, issuer))
+
+
+def endpoint(
+    threads: Workers[Work, Response], handler: Handler, *, reads: Callable[[Pairs], bool] | None = None
+) -> Callable[[HttpRequest], Awaitable[Response]]:
+    """An asynchronous endpoint around a handler that works in a thread, in a transaction.
+
+    Args:
+        threads: where handlers work.
+        handler: what is done.
+        reads: says of a form that the handler will change nothing in the database but for the audit log; such requests
+            share a transaction with others.
+    """
 
     async def respond(http: HttpRequest) -> Response:
         try:
@@ -104,19 +135,64 @@ def endpoint(issuer: Issuer, handler: Handler) -> Callable[[HttpRequest], Awaita
             return JSONResponse({"error": "invalid_request", "error_description": "The body is too long"}, 413)
         except ValueError as error:
             return _refuse(InvalidRequestError(f"The parameters are malformed: {type(error).__name__}"))
-
-        def run(connection: Connection) -> Response:
-            call = Call(issuer, Store(connection, issuer.hasher), http, query, form, body)
-            response = handler(call)
-            call.server.settle()
-            # Last of all: until the transaction ends, no other record is written.
-            request = {"request": tracing.current()}
-            audit.append(connection, [(event, {**detail, **request}) for event, detail in call.store.changes])
-            return response
-
-        return await run_in_threadpool(_work, issuer, http, run)
+        work = Work(handler, http, query, form, body)
+        if reads is not None and reads(form):
+            return await threads.together(work)
+        return await threads.alone(work)
 
     return respond
+
+
+def _alone(issuer: Issuer, work: Work) -> Response:
+    """Do one piece of work in a transaction of its own."""
+
+    def run(connection: Connection) -> Response:
+        call = work.call(issuer, Store(connection, issuer.hasher))
+        response = work.handler(call)
+        call.server.settle()
+        # Last of all: until the transaction ends, no other record is written.
+        request = {"request": tracing.current()}
+        audit.append(connection, [(event, {**detail, **request}) for event, detail in call.store.changes])
+        return response
+
+    return _answer(issuer, work.http, run)
+
+
+def _together(issuer: Issuer, jobs: Sequence[Job[Work]]) -> Sequence[Response]:
+    """Do pieces of work that change nothing in one transaction."""
+
+    def run(connection: Connection) -> list[Response]:
+        store = _Remembering(connection, issuer.hasher)
+        calls = [work.call(issuer, store) for work, _ in jobs]
+        responses = [
+            context.run(_handled, work.handler, call) for (work, context), call in zip(jobs, calls, strict=True)
+        ]
+        for call in calls:
+            call.server.settle()
+        return responses
+
+    return database.transaction(issuer.engine, run)
+
+
+class _Remembering(Store):
+    """Looks a client up once for all requests that share a transaction."""
+
+    def __init__(self, connection: Connection, hasher: Hasher) -> None:
+        super().__init__(connection, hasher)
+        self._clients: dict[str, Client | None] = {}
+
+    def client(self, client_id: str) -> Client | None:
+        """See the base class."""
+        if client_id not in self._clients:
+            self._clients[client_id] = super().client(client_id)
+        return self._clients[client_id]
+
+
+def _handled(handler: Handler, call: Call) -> Response:
+    try:
+        return handler(call)
+    except OAuth2Error as error:
+        return _refuse(error)
 
 
 def _is_form(http: HttpRequest) -> bool:
@@ -127,7 +203,7 @@ def _pairs(encoded: bytes) -> Pairs:
     return parse_qsl(encoded.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_FIELDS_AT_MOST)
 
 
-def _work(issuer: Issuer, http: HttpRequest, run: Callable[[Connection], Response]) -> Response:
+def _answer(issuer: Issuer, http: HttpRequest, run: Callable[[Connection], Response]) -> Response:
     try:
         return database.transaction(issuer.engine, run)
     except OAuth2Error as error:
