@@ -18,7 +18,6 @@ from boathouse.errors import (
     StateError,
 )
 from boathouse.lake.http import CONNECT_ONLY, PATIENT, Http
-from boathouse.lake.lake import OPERATOR
 from boathouse.lake.tokens import Issuer
 from boathouse.plan.model import Endpoints
 
@@ -57,7 +56,7 @@ class Iam:
         """
         http = Http(endpoints.ca_bundle)
         issuer = Issuer(endpoints.issuer, http)
-        token = issuer.client(OPERATOR, secret, audiences=(endpoints.issuer,), scope=SCOPE)
+        token = issuer.client(endpoints.operator_id, secret, audiences=(endpoints.issuer,), scope=SCOPE)
         return cls(endpoints.issuer, http, token, reason=reason)
 
     def call(self, method: str, path: str, document: Any = None, /, **query: str) -> Any:

@@ -395,6 +395,20 @@ def test_a56_every_change_counts_at_the_next_refresh(issuer: Issuer, api: Api) -
     assert given(issuer, held) == 400, "what was revoked stays revoked"
 
 
+def test_a56_capability_sets_stand_for_what_the_group_is_permitted(issuer: Issuer, api: Api) -> None:
+    jana = add_person(api, "jana", "/escape", "/escape/cms")
+    scope = "openid offline_access wlcg.capabilityset:/escape/cms wlcg.capabilityset:/escape/magic"
+    held = issuer.device_login("jana", scope=scope)
+    assert held["scope"].split() == [
+        *("openid", "offline_access", "storage.read:/lake/cms", "storage.modify:/lake/cms"),
+    ]
+    assert given(issuer, held) == ["storage.read:/lake/cms", "storage.modify:/lake/cms"]
+    api.change("DELETE", f"/iam/groups/{api.group_id('/escape/cms')}/members/{jana}")
+    assert given(issuer, held) == []
+    refused = issuer.post("/token", "rucio", grant_type="client_credentials", scope="wlcg.capabilityset:/escape/cms")
+    assert refused.json["error"] == "invalid_scope", "clients are in no group"
+
+
 def test_a55_groups_made_by_administrators_stand_in_tokens(issuer: Issuer, api: Api) -> None:
     group = api.change("POST", "/scim/Groups", {"displayName": "escape/lst"})
     rare = api.change(

@@ -15,7 +15,7 @@ from boathouse.apps.tokens.oauth import Login, Request, Server, permitted, speak
 from boathouse.apps.tokens.passwords import fingerprint, random_token
 from boathouse.apps.tokens.records import Client, Code, Device, RefreshToken, User
 from boathouse.errors import InputError
-from boathouse.wlcg.scopes import Scope, covers, format_scopes, narrow, parse
+from boathouse.wlcg.scopes import Scope, covers, format_scopes, parse
 from boathouse.wlcg.urns import DEVICE_GRANT
 
 SECRET = ("client_secret_basic", "client_secret_post")
@@ -181,7 +181,7 @@ class RefreshGrant(grants.RefreshTokenGrant):  # type: ignore[misc]
         self.request.user = user
         assert self.request.client is not None
         login = Login(old.family, old.scope, tuple(old.audience.split()), old.auth_time, act=old.act)
-        scopes = narrow(self.request.client.scopes, parse(scope))
+        scopes = self.request.client.narrow(scope)
         return self.server.issue(self.request, records.REFRESH, scopes, login=login, user=user)
 
     def revoke_old_credential(self, refresh_token: RefreshToken) -> None:

@@ -6,7 +6,7 @@ addresses and secrets are left out: the log is for ever.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table, and_, select, text
@@ -115,8 +115,13 @@ def replay(connection: Connection, *, until_ms: int | None = None) -> State:
     changes = select(log.c.detail["state"]).where(text("detail ? 'state'")).order_by(log.c.seq)
     if until_ms is not None:
         changes = changes.where(log.c.at_ms <= until_ms)
+    return fold(change for (change,) in connection.execute(changes))
+
+
+def fold(changes: Iterable[Mapping[str, Any]]) -> State:
+    """The rows after changes, each as a record carries it, in their order."""
     state: State = {}
-    for (change,) in connection.execute(changes):
+    for change in changes:
         key = change["table"], tuple(change["key"])
         if change["row"] is None:
             state.pop(key, None)

@@ -22,10 +22,10 @@ from boathouse.apps.tokens.clientauth import client_secret_basic
 from boathouse.apps.tokens.issuer import Issuer
 from boathouse.apps.tokens.minting import ANY_AUDIENCE, AccessToken
 from boathouse.apps.tokens.passwords import fingerprint, random_token
-from boathouse.apps.tokens.policies import allowed
+from boathouse.apps.tokens.policies import allowed, expanded
 from boathouse.apps.tokens.records import REFRESH, Client, User
 from boathouse.apps.tokens.store import Store
-from boathouse.wlcg.scopes import HOST, Scope
+from boathouse.wlcg.scopes import HOST, Scope, narrow
 
 # Authlib writes tokens and secrets' owners at debug level.
 logging.getLogger("authlib").setLevel(logging.WARNING)
@@ -280,7 +280,7 @@ class Server(AuthorizationServer):  # type: ignore[misc]
         """
         client = request.client
         assert client is not None
-        scopes = self._granted(_without_host(scopes, client, user, sub), user)
+        scopes = self._granted(client, _without_host(scopes, client, user, sub), user)
         act = act or (login.act if login else None)
         # What a refresh token or a code carries is checked anew: the list may have changed since.
         audience = permitted(client, request.payload.audience() or (login.audience if login else ()))
@@ -299,20 +299,20 @@ class Server(AuthorizationServer):  # type: ignore[misc]
         self._audit_issue(request, grant, token, user, act)
         return reply
 
-    def _granted(self, scopes: Sequence[Scope], user: User | None) -> Sequence[Scope]:
+    def _granted(self, client: Client, scopes: Sequence[Scope], user: User | None) -> Sequence[Scope]:
         """What the policies of now leave to a person; all to a client.
 
         Raises:
             InvalidScopeError: nothing is left.
         """
+        policies = self.store.policies(user) if user else ()
+        groups = user.groups if user else ()
+        wanted = expanded(scopes, groups=groups, policies=policies)
+        if wanted != tuple(scopes):
+            wanted = narrow(client.scopes, wanted)
         if user is not None:
-            scopes = allowed(
-                scopes,
-                account=user.login,
-                groups=user.groups,
-                admin=user.admin,
-                policies=self.store.policies(user),
-            )
+            wanted = allowed(wanted, account=user.login, groups=groups, admin=user.admin, policies=policies)
+        scopes = wanted
         if not scopes:
             raise InvalidScopeError("None of the requested scopes may be granted")
         return scopes

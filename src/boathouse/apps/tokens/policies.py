@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from boathouse.wlcg.scopes import GROUPS, Scope, path_contains
+from boathouse.wlcg.scopes import CAPABILITY_SET, GROUPS, Scope, path_contains
 
 _OPERATIONS = {"storage.modify": ("storage.create", "storage.modify")}
 _WEAKER = {"storage.modify": "storage.create"}
@@ -58,6 +58,29 @@ def allowed(
             result.update(dict.fromkeys(_trees(wish, levels)))
         elif _other(wish, levels, groups, admin=admin):
             result[wish] = None
+    return tuple(result)
+
+
+def expanded(wanted: Iterable[Scope], *, groups: Sequence[str], policies: Iterable[Policy]) -> tuple[Scope, ...]:
+    """The wish with each capability set replaced by what it stands for (WLCG profile 3.3).
+
+    ``wlcg.capabilityset:/vo/group`` stands for all that policies on the group permit, for its members; for nothing to
+    anybody else. What of it is given is decided as for any other wish.
+
+    Args:
+        wanted: scopes that were asked for.
+        groups: all groups that the person belongs to.
+        policies: all policies that may concern the person.
+    """
+    result: dict[Scope, None] = {}
+    rules = tuple(policies)
+    for wish in wanted:
+        if wish.name != CAPABILITY_SET:
+            result[wish] = None
+        elif wish.path in groups:
+            for policy in rules:
+                if policy.effect is Effect.permit and policy.group == wish.path and not policy.account:
+                    result.update(dict.fromkeys(policy.scopes))
     return tuple(result)
 
 

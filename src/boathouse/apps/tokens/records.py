@@ -12,7 +12,7 @@ from authlib.oauth2.rfc8628 import DeviceCredentialMixin
 from boathouse.apps.tokens import redirects
 from boathouse.apps.tokens.passwords import Hasher
 from boathouse.errors import InputError
-from boathouse.wlcg.scopes import STORAGE, Scope, format_scopes, narrow, parse
+from boathouse.wlcg.scopes import CAPABILITY_SET, STORAGE, Scope, format_scopes, narrow, parse
 from boathouse.wlcg.urns import DEVICE_GRANT, EXCHANGE_GRANT
 
 CODE = "authorization_code"
@@ -87,7 +87,10 @@ class Client(ClientMixin):  # type: ignore[misc]
         """
         if not scope:
             return tuple(own for own in self.scopes if own.name not in _NOT_BY_DEFAULT)
-        return narrow(self.scopes, parse(scope))
+        wanted = parse(scope)
+        # What a capability set stands for is known when a token is made, and narrowed by the list then.
+        sets = [wish for wish in wanted if wish.name == CAPABILITY_SET]
+        return narrow([*self.scopes, *sets], wanted)
 
     def get_client_id(self) -> str:
         """Its name, for Authlib."""
