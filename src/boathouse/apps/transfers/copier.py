@@ -13,14 +13,15 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Protocol, TypeVar
 
 from boathouse.apps.transfers import checksums
 from boathouse.apps.transfers.checksums import Algorithm, Checksum
-from boathouse.apps.transfers.failures import CopyError, ErrorClass, Failure, Side, of_copy, printable
+from boathouse.apps.transfers.failures import CopyError, ErrorClass, Failure, Side, of_copy, of_push, printable
 from boathouse.apps.transfers.markers import Progress
 from boathouse.apps.transfers.renewal import Renewal
-from boathouse.apps.transfers.settings import Limits
+from boathouse.apps.transfers.settings import Settings
 from boathouse.apps.transfers.states import FileState
 from boathouse.apps.transfers.storage import CopyAnswer, Found, Storage, UnreachedError, matches
 from boathouse.apps.transfers.work import Outcome, Step, Task, Token, Work
@@ -32,6 +33,8 @@ EXISTS = "Destination file exists and overwrite is not enabled"
 _CLEAN_AGAIN_S = 10.0
 _TELL_S = 1.0
 _LONGEST_ANSWER = 500
+_NO_PULL = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
+"""What a server answers to COPY that knows no third-party copy."""
 _T = TypeVar("_T")
 
 
@@ -85,14 +88,15 @@ class Copier:
         storage: who talks to storage elements.
         renewal: who renews tokens.
         ledger: the queue.
-        limits: the limits.
+        settings: limits, and the storage elements that the facility knows.
     """
 
-    def __init__(self, storage: Storage, renewal: Renewal, ledger: Ledger, limits: Limits) -> None:
+    def __init__(self, storage: Storage, renewal: Renewal, ledger: Ledger, settings: Settings) -> None:
         self._storage = storage
         self._renewal = renewal
         self._ledger = ledger
-        self._limits = limits
+        self._limits = settings.limits
+        self._elements = settings.elements
 
     async def run(self, work: Work) -> Outcome:
         """Work on a claimed file until its outcome is known. Cancel the task to stop it: that is an outcome too."""
@@ -137,7 +141,11 @@ class Copier:
                 return self._already_there(attempt, found)
             if found is None:
                 await self._still_ours(self._ledger.wrote(work))
+        if not work.pull:
+            return await self._push(attempt, "the operator has the destination fetch nothing")
         answer = await self._pull(attempt, overwrite=False)
+        if answer.status in _NO_PULL:
+            return await self._push(attempt, f"HTTP {answer.status} {answer.text}")
         if not answer.accepted:
             found = await self._look_around(attempt)
             if found is not None and self._right(attempt, found):
@@ -151,6 +159,29 @@ class Copier:
         if answer.accepted:
             await self._remove(attempt)
         raise CopyError(await self._whose_bytes(attempt, failure))
+
+    async def _push(self, attempt: _Attempt, why: str) -> _Done:
+        """Have the source send the file, where the destination does not fetch. Looks first: PUT overwrites.
+
+        A source that the facility does not know is not asked: it would get the destination's token.
+        """
+        work = attempt.work
+        attempt.sent = False
+        if not work.push or work.source_host not in self._elements:
+            cause = f"the destination does not fetch, and the source may not be asked to send: {why}"
+            raise CopyError(Failure(Side.DESTINATION, ErrorClass.destination, cause, retryable=False))
+        found = await self._look_around(attempt)
+        if found is not None and (not work.overwrite or self._right(attempt, found)):
+            return self._already_there(attempt, found)
+        if found is None:
+            await self._still_ours(self._ledger.wrote(work))
+        answer = await self._ask(attempt, overwrite=work.overwrite, push=True)
+        if answer.succeeded:
+            return await self._check(attempt)
+        if answer.accepted:
+            await self._remove(attempt)
+        hosts = {"source_host": work.source_host, "destination_host": work.dest_host}
+        raise CopyError(await self._whose_bytes(attempt, of_push(answer.status, answer.text, **hosts)))
 
     async def _source_token(self, attempt: _Attempt) -> None:
         token, margin = attempt.source_token or attempt.work.source_token, self._limits.token_margin_s
@@ -212,8 +243,11 @@ class Copier:
         raise CopyError(Failure(Side.DESTINATION, ErrorClass.exists, f"{EXISTS}: {found}"))
 
     async def _pull(self, attempt: _Attempt, *, overwrite: bool) -> CopyAnswer:
-        work = attempt.work
+        return await self._ask(attempt, overwrite=overwrite, push=False)
 
+    async def _ask(self, attempt: _Attempt, *, overwrite: bool, push: bool) -> CopyAnswer:
+        """Have one of the two copy, and follow it to its end."""
+        work = attempt.work
         clock = asyncio.get_running_loop().time
         told = clock()
 
@@ -228,7 +262,10 @@ class Copier:
             await self._dest_token(attempt)
 
         attempt.sent = True
-        asked = f"COPY {_bare(work.dest_url)} from {_bare(work.source_url)}, Overwrite: {'T' if overwrite else 'F'}"
+        ways = f"{_bare(work.dest_url)} from {_bare(work.source_url)}"
+        if push:
+            ways = f"{_bare(work.source_url)} to {_bare(work.dest_url)}"
+        asked = f"COPY {ways}, Overwrite: {'T' if overwrite else 'F'}"
         copying = self._storage.copy(
             work.dest_url,
             _value(attempt.dest_token),
@@ -237,6 +274,7 @@ class Copier:
             overwrite=overwrite,
             checksum=attempt.checksum,
             moved=moved,
+            push=push,
         )
         try:
             answer = await self._noted(attempt, asked, copying)

@@ -105,7 +105,9 @@ _STATUS = {
 }
 # Names of files say nothing about the fault, and may hold any word.
 _NAMES = re.compile(r"\b(?:local|remote)=\S+|\bhttps?://\S+|(?<![\w'])/\S+")
-_REMOTE_STATUS = re.compile(r"remote (?:host|server|side) returned '?(\d{3})", re.IGNORECASE)
+_REMOTE_STATUS = re.compile(
+    r"remote (?:host|server|side) (?:returned|failed with status code) '?(\d{3})", re.IGNORECASE
+)
 _UNREACHABLE = re.compile(
     r"could ?n[o']t (?:connect|resolve)|connection refused|no route to host|network is unreachable|name or service",
     re.IGNORECASE,
@@ -146,6 +148,21 @@ def of_status(side: Side, status: int, text: str, host: str) -> Failure:
 
 def _server_fault(side: Side) -> ErrorClass:
     return ErrorClass.source if side is Side.SOURCE else ErrorClass.destination
+
+
+def of_push(status: int, text: str, *, source_host: str, destination_host: str) -> Failure:
+    """The failure that the *source* tells of a copy that it was asked to send: the same words, seen from there."""
+    words = _NAMES.sub("", text)
+    if _MISSING.search(words) and not _REMOTE_STATUS.search(words):
+        return Failure(Side.SOURCE, ErrorClass.source, text, retryable=False)
+    failure = of_copy(status, text, source_host=destination_host, destination_host=source_host)
+    sides = {Side.SOURCE: Side.DESTINATION, Side.DESTINATION: Side.SOURCE}
+    kinds = {ErrorClass.source: ErrorClass.destination, ErrorClass.destination: ErrorClass.source}
+    if failure.side is Side.SOURCE and failure.kind is ErrorClass.network:
+        # Told in another's words, which hold names that users chose: nobody else waits for it.
+        failure = replace(failure, kind=ErrorClass.source, host="", retryable=True)
+    side = sides.get(failure.side, failure.side)
+    return replace(failure, side=side, kind=kinds.get(failure.kind, failure.kind), retryable=failure.again)
 
 
 def of_copy(status: int, text: str, *, source_host: str, destination_host: str) -> Failure:

@@ -66,6 +66,16 @@ class StorageLimit:
     tpc_support: str | None = None
     """``FULL``, ``PULL``, ``PUSH`` or ``NONE``."""
 
+    @property
+    def pulls(self) -> bool:
+        """Whether the element may be asked to fetch files."""
+        return self.tpc_support in (None, "FULL", "PULL")
+
+    @property
+    def pushes(self) -> bool:
+        """Whether the element may be asked to send files."""
+        return self.tpc_support in (None, "FULL", "PUSH")
+
 
 @dataclass(frozen=True)
 class LinkLimit:

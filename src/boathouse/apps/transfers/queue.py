@@ -293,6 +293,7 @@ class Queue:
 
     def _work(self, connection: Connection, rows: Sequence[RowMapping], task: Task) -> tuple[Work, ...]:
         wanted = {row[name] for row in rows for name in ("source_token", "dest_token")} - {None}
+        limit = (self._policy or Policy()).limit
         known = {token.token_id: token for token in self.tokens(connection, wanted)}
         return tuple(
             Work(
@@ -314,6 +315,8 @@ class Queue:
                 size_bytes=row["user_filesize"],
                 wrote=row["wrote"],
                 transient=row["transient"],
+                pull=limit(row["dest_host"]).pulls,
+                push=limit(row["source_host"]).pushes,
                 alternatives=row["alternatives"],
             )
             for row in rows

@@ -177,11 +177,12 @@ class Storage:
         overwrite: bool,
         checksum: Checksum | None,
         moved: Callable[[Progress], Awaitable[None]],
+        push: bool = False,
     ) -> CopyAnswer:
         """Have the destination pull a file from the source (HTTP third-party copy), and wait for the end.
 
-        The transport between the two is the destination's; it gets the source's token from us in a header and uses
-        it for the source only.
+        The transport between the two is that of the one that is asked; it gets the other's token from us in a header
+        and uses it for the other only.
 
         Args:
             destination: URL of the new file; its parents are made by the server.
@@ -191,6 +192,7 @@ class Storage:
             overwrite: whether a file that is there may be replaced.
             checksum: the expected checksum; servers that honour it refuse other bytes with 412 and leave nothing.
             moved: awaited at each marker; what it raises ends the copy.
+            push: ask the source to send the file instead; it must be trusted with the destination's token.
 
         Returns:
             The answer; a refusal is an answer as well.
@@ -198,11 +200,13 @@ class Storage:
         Raises:
             CopyError: the destination could not be reached, broke off, or nothing moved for too long.
         """
-        headers = _authorization(destination_token) | _copy_headers(
-            source, source_token, overwrite=overwrite, checksum=checksum
-        )
+        asked, other = ("Source", "Destination") if push else ("Destination", "Source")
+        ends = {"Destination": (destination, destination_token), "Source": (source, source_token)}
+        url, token = ends[asked]
+        headers = _authorization(token) | _copy_headers(other, *ends[other], overwrite=overwrite, checksum=checksum)
+        side = Side.SOURCE if push else Side.DESTINATION
         try:
-            reply = await self._begin(destination, headers)
+            reply = await self._begin(url, headers)
             async with reply:
                 progress = Progress()
                 if not 200 <= reply.status < 300:
@@ -210,11 +214,12 @@ class Storage:
                 await self._follow(reply, progress, moved)
                 return CopyAnswer(reply.status, progress, progress.outcome or "")
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-            raise UnreachedError(_unreached(Side.DESTINATION, destination, error)) from error
+            raise UnreachedError(_unreached(side, url, error)) from error
         except aiohttp.ServerTimeoutError as error:
-            raise CopyError(_unreached(Side.DESTINATION, destination, error)) from error
+            raise CopyError(_unreached(side, url, error)) from error
         except (aiohttp.ClientError, OSError) as error:
-            failure = Failure(Side.DESTINATION, ErrorClass.destination, f"the copy broke off: {_words(error)}")
+            kind = ErrorClass.source if push else ErrorClass.destination
+            failure = Failure(side, kind, f"the copy broke off: {_words(error)}")
             raise CopyError(failure) from error
 
     async def _begin(self, destination: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
@@ -254,17 +259,17 @@ def _authorization(token: str | None) -> dict[str, str]:
 
 
 def _copy_headers(
-    source: str, source_token: str | None, *, overwrite: bool, checksum: Checksum | None
+    name: str, url: str, token: str | None, *, overwrite: bool, checksum: Checksum | None
 ) -> dict[str, str]:
-    """What a COPY says of the source and the file, beside the right to make it."""
+    """What a COPY says of the other end (``Source`` or ``Destination``) and the file, beside the right to make it."""
     headers = {
-        "Source": source,
+        name: url,
         "Credential": "none",
         "Overwrite": "T" if overwrite else "F",
         "RequireChecksumVerification": "false",
     }
-    if source_token is not None:
-        headers["TransferHeaderAuthorization"] = f"Bearer {source_token}"
+    if token is not None:
+        headers["TransferHeaderAuthorization"] = f"Bearer {token}"
     if checksum:
         headers["Repr-Digest"] = checksum.repr_digest
     return headers

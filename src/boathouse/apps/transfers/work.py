@@ -63,6 +63,10 @@ class Work:
     """Whether there are sources that were not tried yet."""
     transient: bool = False
     """Whether the file is to be removed when its job has ended, if it is ours."""
+    pull: bool = True
+    """Whether the destination may be asked to fetch the file."""
+    push: bool = True
+    """Whether the source may be asked to send it."""
 
     @property
     def name(self) -> str:

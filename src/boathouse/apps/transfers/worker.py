@@ -75,7 +75,7 @@ class Worker:
         self.hub = Hub(settings.database_url.replace("+psycopg", "", 1), self._queue.worker)
         self._storage = Storage(settings.ca_file, settings.limits)
         self._renewal = Renewal(settings, self._current, self._renewed)
-        self._copier = Copier(self._storage, self._renewal, self, settings.limits)
+        self._copier = Copier(self._storage, self._renewal, self, settings)
         self._meter = Meter()
         self._optimizer = Optimizer(engine, settings.limits)
         self._running: dict[int, tuple[Work, asyncio.Task[None]]] = {}
