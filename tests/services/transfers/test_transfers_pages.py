@@ -52,6 +52,8 @@ def browser(box: Box, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chro
 
 def sign_in(box: Box, window: Window, login: str, path: str = "/pages") -> None:
     window.goto(path)
+    # Chromium gives a field the focus when it draws the page, a little after it has loaded it.
+    wait_for("the focus is in the form", lambda: window.focus["id"] == "username")
     window.sign_in(login, box.values[f"password-{login}"])
     wait_for("the page after the sign-in", lambda: "Sign out" in window.text)
     assert window.ask("location.pathname") == path
