@@ -65,6 +65,17 @@ class RealIssuer:
         assert reply.status == 200, reply.data
         return str(reply.json()["access_token"])
 
+    def revoke(self, token: str, *, client: str = "rucio") -> None:
+        """Have a client's own token revoked."""
+        reply = self._pool.request(
+            "POST",
+            f"{self.url}/revoke",
+            fields={"token": token},
+            encode_multipart=False,
+            headers=urllib3.make_headers(basic_auth=f"{client}:{self._secrets[f'client-{client}']}"),
+        )
+        assert reply.status == 200, reply.data
+
 
 class Storage:
     """A storage element's copy door, at which the transfer service works; files are read and made in its directory."""

@@ -159,3 +159,17 @@ def test_nothing_is_copied_to_a_host_that_the_facility_does_not_know(box: Box, s
         400,
         "the destination is no storage element of this facility",
     )
+
+
+def test_a_token_that_is_revoked_at_the_issuer_is_refused_at_once(box: Box, service: Service) -> None:
+    token, other = (box.real_issuer.token(TRANSFERS, "fts") for _ in range(2))
+    assert service.request("GET", "/whoami", token=token).status == 200
+    box.real_issuer.revoke(token)
+    refused = wait_for(
+        "the service has heard of it",
+        lambda: reply if (reply := service.request("GET", "/whoami", token=token)).status == 401 else None,
+        timeout_s=5,
+        period_s=0.01,
+    )
+    assert "it was revoked" in refused.body["message"]
+    assert service.request("GET", "/whoami", token=other).status == 200
