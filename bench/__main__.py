@@ -17,7 +17,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     imports.BENCHMARK,
     rules.BENCHMARK,
     analysis.BENCHMARK,
-    transfers.BENCHMARK,
+    *transfers.BENCHMARKS,
 )
 
 

@@ -29,11 +29,12 @@ class Size:
     sample: int
     """Files for the peers that would take too long with all."""
     turns: int
+    """How often the large ones are; the many small ones take long enough for one turn to be steady."""
 
 
 _SMALL_BYTES = 10_000
 _SIZES = {
-    Effort.full: Size(large=10, large_bytes=1_000_000_000, small=10_000, sample=100, turns=3),
+    Effort.full: Size(large=10, large_bytes=1_000_000_000, small=10_000, sample=30, turns=3),
     Effort.quick: Size(large=2, large_bytes=1_000_000, small=20, sample=2, turns=1),
 }
 
@@ -106,7 +107,7 @@ def _small(running: Pair, size: Size) -> Row:
     _copied(running, sample, _ours)
     tried = {width: _copied(running, files[: 10 * size.sample], _bare(width)) for width in _WIDTHS}
     at_once = min(tried, key=tried.__getitem__)
-    ours_s, bare_s, ratio = _in_turns(running, files, _bare(at_once), size.turns)
+    ours_s, bare_s, ratio = _in_turns(running, files, _bare(at_once), 1)
     gfal_s = _copied(running, sample, lambda pair, some: copies.gfal(pair, some, at_once=1))
     listed_s = _copied(running, sample, copies.gfal_list)
     shutil.rmtree(running.source.folder)
@@ -130,17 +131,23 @@ def _small(running: Pair, size: Size) -> Row:
     )
 
 
-def _run(effort: Effort) -> list[Row]:
-    size = _SIZES[effort]
+def _run_large(effort: Effort) -> list[Row]:
     with pair() as running:
-        rows = [_large(running, size), _small(running, size)]
-    # A service of its own: its memory is measured, and its database is filled.
-    with pair() as running:
-        return rows + backlog.measure(running, effort)
+        return [_large(running, _SIZES[effort])]
 
 
-BENCHMARK = Benchmark(
-    "transfers",
-    ("tpc.large", "tpc.small", "tpc.submit_1e6", "tpc.query_1e6", "tpc.small_1e6", "tpc.rss_1e6"),
-    _run,
+def _run_small(effort: Effort) -> list[Row]:
+    with pair() as running:
+        return [_small(running, _SIZES[effort])]
+
+
+def _run_backlog(effort: Effort) -> list[Row]:
+    with pair() as running:
+        return backlog.measure(running, effort)
+
+
+BENCHMARKS = (
+    Benchmark("transfers.large", ("tpc.large",), _run_large),
+    Benchmark("transfers.small", ("tpc.small",), _run_small),
+    Benchmark("transfers.backlog", ("tpc.submit_1e6", "tpc.query_1e6", "tpc.small_1e6", "tpc.rss_1e6"), _run_backlog),
 )
