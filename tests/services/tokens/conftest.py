@@ -36,6 +36,8 @@ CALLBACK = "https://localhost:20499/callback"
 STORAGE = "127.0.1.11"
 ALICE, BOB = "2b7c11f4-9a33-4c8e-a001-000000000001", "2b7c11f4-9a33-4c8e-a001-000000000002"
 SECRETS = {name: f"secret-of-{name}" for name in ("rucio", "transfers", "plain", "bounded", "host:node1.example.org")}
+PUBLIC = ("browser", "jupyter")
+"""Clients of the authorization code without a secret, which prove themselves by PKCE."""
 PASSWORD = "correct horse battery staple"
 
 
@@ -313,7 +315,7 @@ class CodeFlow:
             "state": "a state",
             "nonce": "a nonce",
         }
-        if self.client == "browser":
+        if self.client in PUBLIC:
             digest = hashlib.sha256(self.verifier.encode()).digest()
             challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
             parameters |= {"code_challenge": challenge, "code_challenge_method": "S256"}
@@ -332,7 +334,7 @@ class CodeFlow:
 
     @property
     def form(self) -> dict[str, str]:
-        proof = {"code_verifier": self.verifier} if self.client == "browser" else {}
+        proof = {"code_verifier": self.verifier} if self.client in PUBLIC else {}
         return {"grant_type": "authorization_code", "redirect_uri": CALLBACK, **proof}
 
     def tokens(self, login: str = "alice") -> dict[str, Any]:

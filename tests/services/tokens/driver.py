@@ -20,7 +20,7 @@ FOCUS = """() => {
   const words = element.innerText || (element.labels && element.labels[0] && element.labels[0].innerText) || '';
   const style = getComputedStyle(element);
   return {tag: element.tagName.toLowerCase(), id: element.id, name: element.getAttribute('name') || '',
-          text: words.trim().replace(/\\s+/g, ' '), seen: element.matches(':focus-visible'),
+          text: words.trim().replace(/\\s+/g, ' '),
           outline: style.outlineStyle === 'none' ? 0 : parseFloat(style.outlineWidth)};
 }"""
 
@@ -31,6 +31,7 @@ class Driver:
     def __init__(self, browser: Browser) -> None:
         self._browser = browser
         self._pages: list[Page] = []
+        self._said: list[list[str]] = []
 
     def open(self, width: int, height: int, *, dark: bool) -> int:
         """A page with cookies of its own."""
@@ -38,8 +39,17 @@ class Driver:
             viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", locale="en-GB"
         )
         context.set_default_timeout(20_000)
-        self._pages.append(context.new_page())
+        page = context.new_page()
+        said: list[str] = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("dialog", lambda dialog: said.append(dialog.message))
+        self._pages.append(page)
+        self._said.append(said)
         return len(self._pages) - 1
+
+    def said(self, page: int) -> list[str]:
+        """What stands on the console: errors, and what the policy of the page forbade."""
+        return self._said[page]
 
     def close(self, page: int) -> None:
         """Close it and forget its cookies."""
