@@ -235,6 +235,7 @@ def test_the_migrations_make_the_tables_that_the_code_wants(issuer: Issuer) -> N
 
 def test_a_database_of_a_newer_version_is_left_alone(start_issuer: Start) -> None:
     issuer = start_issuer()
+    issuer.stop()
     issuer.sql("UPDATE alembic_version SET version_num = '9999'")
     result = issuer.command("serve")
     assert result.returncode == 5
