@@ -16,7 +16,8 @@ from boathouse.errors import AuthError, ServiceError
 from boathouse.wlcg import http
 
 _MARGIN_S = 60.0
-_RETRY_S = 5.0
+_RETRY_S, _LONGEST_RETRY_S = 1.0, 20.0
+"""After a failure the issuer is asked again so much later, and twice as late after each further one."""
 
 
 @dataclass
@@ -27,6 +28,9 @@ class _Slot:
     token: str = ""
     renew_at: float = 0.0
     ends_at: float = 0.0
+    failures: int = 0
+    """In a row."""
+    fault: ServiceError | None = None
 
 
 class ClientCredentials:
@@ -62,7 +66,8 @@ class ClientCredentials:
     def token(self, audience: str, scope: str) -> str:
         """An access token, from the cache until a minute (at most a third of its life) before its end.
 
-        When it cannot be renewed then, the old one serves to its end.
+        When it cannot be renewed then, the old one serves to its end. An issuer that is away is asked again after a
+        second, then ever more rarely, at least every 20 s; between, callers learn at once what was wrong.
 
         Args:
             audience: space-separated audiences.
@@ -77,6 +82,8 @@ class ClientCredentials:
         with slot.lock:
             if self._clock() >= slot.renew_at:
                 self._renew(slot, audience, scope)
+            elif slot.fault and self._clock() >= slot.ends_at:
+                raise slot.fault.with_traceback(None)
             return slot.token
 
     def forget(self, token: str) -> None:
@@ -90,11 +97,15 @@ class ClientCredentials:
         asked_at = self._clock()
         try:
             reply = self._ask({"grant_type": "client_credentials", "audience": audience, "scope": scope})
-        except ServiceError:
-            if self._clock() >= slot.ends_at:
+        except ServiceError as error:
+            now = self._clock()
+            slot.renew_at = now + min(_RETRY_S * 2**slot.failures, _LONGEST_RETRY_S)
+            slot.failures += 1
+            slot.fault = error
+            if now >= slot.ends_at:
                 raise
-            slot.renew_at = self._clock() + _RETRY_S
             return
+        slot.failures, slot.fault = 0, None
         life = float(reply.get("expires_in", 0))
         slot.token = str(reply["access_token"])
         slot.ends_at = asked_at + life

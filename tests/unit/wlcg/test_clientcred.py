@@ -17,8 +17,10 @@ class Client(ClientCredentials):
     def __init__(self, life_s: float) -> None:
         super().__init__("https://issuer.example", "me", "secret", None, clock=lambda: self.now)
         self.now, self.life_s, self.asked, self.down = 1000.0, life_s, 0, False
+        self.tried: list[float] = []
 
     def _ask(self, form: Mapping[str, str]) -> dict[str, Any]:
+        self.tried.append(self.now)
         if self.down:
             raise ServiceError("down")
         self.asked += 1
@@ -50,4 +52,26 @@ def test_the_old_token_bridges_an_outage_to_its_end() -> None:
     with pytest.raises(ServiceError):
         client.token("a", "s")
     client.down = False
+    client.now += 2
     assert client.token("a", "s") == "a-2"
+
+
+def test_an_issuer_that_is_away_is_asked_ever_more_rarely_though_callers_ask_every_second() -> None:
+    client = Client(3600)
+    client.down = True
+    for _ in range(75):
+        with pytest.raises(ServiceError, match="down"):
+            client.token("a", "s")
+        client.now += 1
+    began = client.tried[0]
+    assert [at - began for at in client.tried] == [0, 1, 3, 7, 15, 31, 51, 71]
+    client.down = False
+    client.now = client.tried[-1] + 20
+    assert client.token("a", "s") == "a-1"
+    client.down = True
+    client.now += 3600
+    with pytest.raises(ServiceError):
+        client.token("a", "s")
+    client.now += 1
+    client.down = False
+    assert client.token("a", "s") == "a-2", "the next outage begins with short waits again"
