@@ -44,6 +44,7 @@ class Transfers(Service):
             "client_secret": "${secret:client-transfers}",
             "store_key": f"${{secret:{_STORE_KEY}}}",
             "doors": _doors(context),
+            "https_of": _https_of(context),
             "copy_from": list(context.facility.services.copy_from),
             "operators": [context.client_id("operator"), *_administrators(context)],
             "pages": _pages(context),
@@ -106,8 +107,19 @@ def _subjects(facility: Facility) -> tuple[Secret, ...]:
 
 def _doors(context: Context) -> dict[str, str]:
     """``host:port`` of each element's copy door by that of the element."""
+    return {
+        _netloc(context, f"{rse}.https"): _netloc(context, f"{copy_key(rse)}.https") for rse in context.facility.storage
+    }
 
-    def netloc(key: str) -> str:
-        return f"{context.addresses[key]}:{context.ports[key]}"
 
-    return {netloc(f"{rse}.https"): netloc(f"{copy_key(rse)}.https") for rse in context.facility.storage}
+def _https_of(context: Context) -> dict[str, str]:
+    """``host:port`` for https of each element and copy door by that for the XRootD protocol."""
+    return {
+        _netloc(context, f"{key}.root"): _netloc(context, f"{key}.https")
+        for rse in context.facility.storage
+        for key in (rse, copy_key(rse))
+    }
+
+
+def _netloc(context: Context, key: str) -> str:
+    return f"{context.addresses[key]}:{context.ports[key]}"

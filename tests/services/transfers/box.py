@@ -87,6 +87,7 @@ class Storage:
         self.address, self.port = box.context.addresses[key], box.context.ports[key]
         self.host = f"{self.address}:{self.port}"
         self.davs = box.context.url(key, "davs")
+        self.xrootd = box.context.url(f"{copy_key(rse)}.root", "root")
         self.root = box.context.data(unit_name(rse))
 
     def start(self) -> None:

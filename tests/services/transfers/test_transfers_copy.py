@@ -106,6 +106,31 @@ def test_the_source_is_asked_for_a_checksum_that_the_client_does_not_know(
     assert [words.split()[0] for words in asked] == ["HEAD", "COPY", "HEAD"]
 
 
+def test_a30_what_is_named_root_is_copied_over_https(box: Box, shared: Service, place: str) -> None:
+    path, data = f"{place}/f", os.urandom(5000)
+    box.put(path, data)
+    source, destination = f"{box.source.xrootd}/{path}", f"{box.destination.xrootd}/{path}"
+    job_id = shared.submit(box.file(path, data, sources=[source]) | {"destinations": [destination]})
+    file = only(shared.finished(job_id))
+    assert file["file_state"] == "FINISHED", shared.why(job_id)
+    assert (file["source_surl"], file["dest_surl"]) == (source, destination)
+    assert box.destination.holds(path) == data
+    asked = [step["asked"] for step in shared.why(job_id)[0]["attempts"][0]["steps"]]
+    copied = f"COPY {box.destination.davs}{path} from {box.source.davs}{path}".replace("davs://", "https://")
+    assert any(words.startswith(copied) for words in asked), asked
+
+
+def test_a_root_url_of_a_server_that_the_facility_does_not_know_is_refused(
+    box: Box, shared: Service, place: str
+) -> None:
+    path = f"{place}/f"
+    stranger = f"root://{box.source.host}/{path}"
+    for sides in ({"sources": [stranger]}, {"destinations": [stranger]}):
+        reply = shared.request("POST", "/jobs", {"files": [box.file(path, b"x") | sides], "params": {}})
+        assert reply.status == 400, reply.body
+        assert "also speaks https" in str(reply.body)
+
+
 def test_a_missing_source_is_not_tried_again(box: Box, shared: Service, place: str) -> None:
     job_id = shared.submit(box.file(f"{place}/missing", b"nothing"))
     file = only(shared.finished(job_id))

@@ -35,12 +35,21 @@ def context() -> Context:
             xrootd_bin=binaries,
             xrootd_version="6.2.0",
         ),
-        ports={"transfers": 8446, "tokens": 8443, "CNAF-STORM.https": 1, "CNAF-STORM.copy.https": 2},
+        ports={
+            "transfers": 8446,
+            "tokens": 8443,
+            "CNAF-STORM.https": 1,
+            "CNAF-STORM.copy.https": 2,
+            "CNAF-STORM.root": 3,
+            "CNAF-STORM.copy.root": 4,
+        },
         addresses={
             "transfers": "127.0.0.2",
             "tokens": "127.0.0.1",
             "CNAF-STORM.https": "127.0.1.11",
             "CNAF-STORM.copy.https": "127.1.1.11",
+            "CNAF-STORM.root": "127.0.1.11",
+            "CNAF-STORM.copy.root": "127.1.1.11",
         },
     )
 
@@ -64,6 +73,7 @@ def test_its_settings_are_what_the_service_wants(context: Context, tmp_path: Pat
     assert (read.audience, read.vo, read.issuer) == ("127.0.0.2", "escape", context.issuer)
     assert read.database_url == "postgresql+psycopg://transfers:x@/transfers?host=/s/run/postgres"
     assert read.doors == {"127.0.1.11:1": "127.1.1.11:2"}
+    assert read.https_of == {"127.0.1.11:3": "127.0.1.11:1", "127.1.1.11:4": "127.1.1.11:2"}
     assert [str(network) for network in read.copy_from] == ["10.0.0.0/8"]
     assert json.loads(config.text)["client_secret"] == "${secret:client-transfers}"
 

@@ -20,10 +20,16 @@ FILE = {
     "selection_strategy": "orderly",
     "activity": "User Subscriptions",
 }
+HTTPS_OF = {"a:1094": "a:443", "b:4": "b:1", "door:5": "door:2"}
 
 
 def submitted(file: dict[str, Any] | None = None, **params: object) -> Submission:
-    return parse({"files": [{**FILE, **(file or {})}], "params": params}, files_per_job=10, doors={"b:1": "door:2"})
+    return parse(
+        {"files": [{**FILE, **(file or {})}], "params": params},
+        files_per_job=10,
+        doors={"b:1": "door:2"},
+        https_of=HTTPS_OF,
+    )
 
 
 def test_a_job_as_rucio_sends_it() -> None:
@@ -42,6 +48,7 @@ def test_defaults_are_those_of_fts3() -> None:
         {"files": [{"sources": ["davs://a/f"], "destinations": ["davs://b/f"], "destination_tokens": ["t"]}]},
         files_per_job=1,
         doors={},
+        https_of={},
     )
     assert (job.overwrite, job.verify, job.priority, job.attempts, job.queue_s) == (False, False, 3, None, None)
     assert job.transfers[0].sources[0].token is None
@@ -100,10 +107,17 @@ def test_a_destination_with_a_door_is_copied_to_there_and_shown_as_it_was_named(
     assert transfer.sources[0].url == "https://b:1/lake/other"
 
 
-def test_an_element_and_its_door_are_one_destination() -> None:
-    files = [{**FILE, "destinations": [f"davs://{host}/lake/f"]} for host in ("b:1", "door:2")]
+def test_a_root_url_is_copied_over_https_and_shown_as_it_was_named() -> None:
+    (transfer,) = submitted({"destinations": ["root://B:4//lake/f"], "sources": ["root://a//lake/f"]}).transfers
+    assert (transfer.destination.surl, transfer.destination.url) == ("root://B:4//lake/f", "https://door:2/lake/f")
+    assert transfer.sources[0].url == "https://a/lake/f"
+
+
+@pytest.mark.parametrize("other", ["davs://door:2/lake/f", "root://b:4//lake/f", "roots://door:5//lake/f"])
+def test_an_element_and_its_door_are_one_destination_in_either_protocol(other: str) -> None:
+    files = [{**FILE, "destinations": [url]} for url in ("davs://b:1/lake/f", other)]
     with pytest.raises(InputError, match="same destination twice"):
-        parse({"files": files}, files_per_job=10, doors={"b:1": "door:2"})
+        parse({"files": files}, files_per_job=10, doors={"b:1": "door:2"}, https_of=HTTPS_OF)
 
 
 @pytest.mark.parametrize(

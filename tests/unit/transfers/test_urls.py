@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boathouse.apps.transfers.urls import at_door, host_of, plain, request_url, storage_element
+from boathouse.apps.transfers.urls import at_door, host_of, over_https, plain, request_url, storage_element
 from boathouse.errors import InputError
 
 
@@ -94,3 +94,28 @@ def test_a_destination_has_no_second_name(rest: str) -> None:
     with pytest.raises(InputError, match="plain URL"):
         plain(request_url(f"davs://h/lake/{rest}"))
     assert plain(request_url("davs://h/lake/f?")) == "https://h/lake/f"
+
+
+def test_the_port_of_a_root_url_is_known_or_the_protocols_own() -> None:
+    known = {"h:1094": "h:8443", "h:2": "h:3", "[::1]:1094": "[::1]:8443"}
+    assert over_https("root://H//lake/f", known) == "davs://h:8443/lake/f"
+    assert over_https("XROOT://h:2//lake/f", known) == "davs://h:3/lake/f"
+    assert over_https("roots://[::1]//lake/f", known) == "davs://[::1]:8443/lake/f"
+    for other in ("davs://h:2//lake/f", "", None, 7):
+        assert over_https(other, known) == other
+
+
+@pytest.mark.parametrize(
+    "url", ["root://stranger//f", "root://h:3//f", "root://user@h//f", "root:////f", "root://", "root://h?authz=secret"]
+)
+def test_a_root_url_of_an_unknown_server_is_refused(url: str) -> None:
+    with pytest.raises(InputError, match="also speaks https") as caught:
+        over_https(url, {"h:1094": "h:3"})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("rest", ["", "/", "/f", "//f?authz=secret", "//f#part", "//f%41"])
+def test_a_root_url_that_does_not_read_the_same_over_https_is_refused(rest: str) -> None:
+    with pytest.raises(InputError) as caught:
+        request_url(over_https(f"root://h{rest}", {"h:1094": "h:3"}))
+    assert "secret" not in str(caught.value)

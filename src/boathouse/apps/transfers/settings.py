@@ -135,6 +135,9 @@ class Settings(_Model):
     doors: Mapping[str, str] = {}
     """Copy door of a storage element, ``host:port``, by the ``host:port`` at which people reach it. Copies into the
     element are asked of the door, with a token for the door's host, for which the caller's own token is exchanged."""
+    https_of: Mapping[str, str] = {}
+    """Where an element or a copy door speaks https, ``host:port``, by the ``host:port`` at which it speaks the XRootD
+    protocol. What a client names ``root://`` is copied over https."""
     destinations: tuple[str, ...] = ()
     """Storage elements, ``host:port``, that may be copied into besides those of ``doors``."""
     copy_from: tuple[IPvAnyNetwork, ...] = ()

@@ -57,6 +57,7 @@ class Elements:
     def __init__(self, settings: Settings) -> None:
         self._known = settings.elements
         self._doors = settings.doors
+        self._https_of = settings.https_of
 
     def hosts(self, name: str) -> list[str]:
         """``host:port`` of an element and of its copy door; none for ``*``.
@@ -75,7 +76,9 @@ class Elements:
             host, port = None, None
         if not host or parts.path not in ("", "/") or parts.query:
             raise InputError("not a storage element", expected="davs://host:port", got=name[:200])
-        named = {parts.netloc.lower().removesuffix(":443")} if port else self._of_host(host.lower())
+        netloc = parts.netloc.lower()
+        https = self._https_of.get(netloc, netloc).removesuffix(":443")
+        named = {https} if port else self._of_host(host.lower())
         both = named | {self._doors[each] for each in named & self._doors.keys()}
         return sorted(both | {each for each, door in self._doors.items() if door in named})
 

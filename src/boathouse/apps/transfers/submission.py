@@ -75,13 +75,14 @@ def _fault(what: str, got: object = None) -> InputError:
     return InputError(what, got=None if got is None else repr(got)[:200])
 
 
-def parse(body: object, *, files_per_job: int, doors: Mapping[str, str]) -> Submission:
+def parse(body: object, *, files_per_job: int, doors: Mapping[str, str], https_of: Mapping[str, str]) -> Submission:
     """A submission from the body's JSON.
 
     Args:
         body: what came.
         files_per_job: most files.
         doors: copy door by storage element, each ``host:port``.
+        https_of: ``host:port`` for https of a storage element, by that for the XRootD protocol.
 
     Raises:
         InputError: the body is not a submission that this service can carry out; the first fault is named.
@@ -101,7 +102,7 @@ def parse(body: object, *, files_per_job: int, doors: Mapping[str, str]) -> Subm
             raise _fault(f"there is no tape here that {name} could wait for", params[name])
     if len(files) > files_per_job:
         raise _fault(f"too many files in one job: at most {files_per_job}", len(files))
-    transfers = tuple(_transfer(entry, number, doors) for number, entry in enumerate(files))
+    transfers = tuple(_transfer(entry, number, doors, https_of) for number, entry in enumerate(files))
     destinations = [each.destination.url for each in transfers]
     if len(set(destinations)) < len(destinations):
         raise _fault("the same destination twice in one job", max(destinations, key=destinations.count))
@@ -136,12 +137,12 @@ def _require_chain(transfers: Sequence[Transfer], doors: Mapping[str, str]) -> N
             raise _fault(f"files[{number}] does not begin where the hop before it ends", after.sources[0].surl)
 
 
-def _transfer(entry: object, number: int, doors: Mapping[str, str]) -> Transfer:
+def _transfer(entry: object, number: int, doors: Mapping[str, str], https_of: Mapping[str, str]) -> Transfer:
     if not isinstance(entry, Mapping):
         raise _fault(f"files[{number}] must be an object")
     where = f"files[{number}]"
-    sources = _side(entry, "sources", "source_tokens", where)
-    destinations = _side(entry, "destinations", "destination_tokens", where)
+    sources = _side(entry, "sources", "source_tokens", where, https_of)
+    destinations = _side(entry, "destinations", "destination_tokens", where, https_of)
     if len(sources) > _MOST_SOURCES:
         raise _fault(f"{where}: at most {_MOST_SOURCES} sources", len(sources))
     for source in sources:
@@ -181,7 +182,9 @@ def _metadata(value: object, where: str) -> Any:
     return value
 
 
-def _side(entry: Mapping[str, Any], name: str, token_name: str, where: str) -> tuple[Place, ...]:
+def _side(
+    entry: Mapping[str, Any], name: str, token_name: str, where: str, https_of: Mapping[str, str]
+) -> tuple[Place, ...]:
     places, tokens = entry.get(name), entry.get(token_name)
     if not isinstance(places, list) or not places:
         raise _fault(f"{where}: {name} must be a list of URLs", places)
@@ -190,7 +193,11 @@ def _side(entry: Mapping[str, Any], name: str, token_name: str, where: str) -> t
     if not isinstance(tokens, list) or len(tokens) != len(places):
         raise _fault(f"{where}: {token_name} must be a list as long as {name}")
     return tuple(
-        Place(surl=place, url=urls.request_url(place), token=_token(token, f"{where}: {token_name}"))
+        Place(
+            surl=place,
+            url=urls.request_url(urls.over_https(place, https_of)),
+            token=_token(token, f"{where}: {token_name}"),
+        )
         for place, token in zip(places, tokens, strict=True)
     )
 

@@ -9,6 +9,8 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from boathouse.errors import InputError
 
 _SCHEMES = {"https": "https", "davs": "https"}
+_XROOTD = frozenset({"root", "roots", "xroot", "xroots"})
+_XROOTD_PORT = 1094
 _LONGEST = 2048
 _UNSAFE = re.compile(r"[\x00-\x20\x7f]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -18,6 +20,8 @@ _AMBIGUOUS = re.compile(r"%(?:2F|3F)", re.IGNORECASE)
 _PATH_SAFE = ":@!$&'()*+,;=~-._"
 # Most paths are these, and are their only form already.
 _USUAL_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9:@!$&'()*+,;=~._-]+)+")
+_READ_APART = frozenset("?#%")
+_PORT_OF = re.compile(r":[0-9]+\Z")
 _HOST_OF = re.compile(r"[^:/?#]*://([^/?#]*)")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_\-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]")
@@ -50,6 +54,40 @@ def request_url(text: object) -> str:
     if len(url) > _LONGEST_REQUEST:
         raise InputError("the URL is too long", expected=f"at most {_LONGEST_REQUEST} bytes", got=f"{len(url)} bytes")
     return url
+
+
+def over_https(text: object, https_of: Mapping[str, str]) -> object:
+    """The ``davs://`` URL of a file that a client named by the XRootD protocol; anything else as it is.
+
+    Only for elements that are known: nothing in a ``root://`` URL tells where, and whether, its server speaks https.
+
+    Args:
+        text: what a client gave.
+        https_of: ``host:port`` for https of an element, by that for the XRootD protocol.
+
+    Raises:
+        InputError: the element is not known, or the path does not read the same in both protocols.
+    """
+    scheme, found, rest = text.partition("://") if isinstance(text, str) else ("", "", "")
+    if not found or scheme.lower() not in _XROOTD:
+        return text
+    netloc, _, path = rest.partition("/")
+    root = netloc.lower() if _PORT_OF.search(netloc) else f"{netloc.lower()}:{_XROOTD_PORT}"
+    https = https_of.get(root)
+    if https is None:
+        raise InputError(
+            f"no element of this facility that also speaks https is at this {scheme.lower()}:// address",
+            expected="root://host:port//path of one of `boathouse endpoints`, or a davs:// URL",
+            got=re.split(r"[?#]", root)[0][:200],
+        )
+    # XRootD does not unescape a path, its https does; what follows a question mark there may be a token.
+    if not path.startswith("/") or not _READ_APART.isdisjoint(path):
+        raise InputError(
+            "not the plain URL of a file",
+            expected=f"{scheme.lower()}://host:port//path without ? # %",
+            got=re.split(r"[?#]", path)[0][:200],
+        )
+    return f"davs://{https}{path}"
 
 
 def plain(url: str) -> str:

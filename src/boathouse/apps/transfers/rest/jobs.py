@@ -65,10 +65,15 @@ class Jobs(Handlers):
         """Submit a job."""
         caller = await self._caller(request)
         body = await self._body(request)
-        limits, reach = self._services.settings.limits, self._services.reach
-        doors = self._services.settings.doors
+        settings, reach = self._services.settings, self._services.reach
         # Thousands of files take a while, and copies go on meanwhile.
-        parsed = await thread(submission.parse, body, files_per_job=limits.files_per_job, doors=doors)
+        parsed = await thread(
+            submission.parse,
+            body,
+            files_per_job=settings.limits.files_per_job,
+            doors=settings.doors,
+            https_of=settings.https_of,
+        )
         reach.check_destinations(each.destination.url for each in parsed.transfers)
         await self._look_up(reach.unknown(place.url for each in parsed.transfers for place in each.sources))
         parsed = await thread(self._by_policy, parsed, caller)
