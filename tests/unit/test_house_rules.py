@@ -50,6 +50,9 @@ ROWS = (
 )
 """Rows of the requirements that are met, each by tests named ``test_a<row>_…``."""
 
+WISHES = (4, 9, 16)
+"""Rows of what communities ask for that are met, each by tests named ``test_c<row>_…``."""
+
 WLCG_SECTIONS = (
     *("2.1.1", "2.1.2", "2.2.1", "2.2.2", "2.2.4", "3.1", "3.2", "3.4", "4.2", "4.2.1", "4.3.1", "4.3.2"),
     *("5.2.3", "5.2.4"),
@@ -154,6 +157,11 @@ def test_migrations_stand_in_one_line_up_to_the_version_that_the_code_wants(app:
 @pytest.mark.parametrize("row", ROWS)
 def test_every_requirement_has_a_test_named_after_it(row: int) -> None:
     assert found(rf"def test_a{row}_", python_files("tests"))
+
+
+@pytest.mark.parametrize("row", WISHES)
+def test_every_wish_of_communities_that_is_met_has_a_test_named_after_it(row: int) -> None:
+    assert found(rf"def test_c{row}_", python_files("tests"))
 
 
 def test_every_demand_of_the_wlcg_profile_has_a_test_that_names_its_section() -> None:
