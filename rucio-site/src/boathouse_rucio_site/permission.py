@@ -40,6 +40,11 @@ RULE_OPTIONS = frozenset(
 )
 """What the owner of a rule may change. Locks, accounts and states concern others and stay with administrators."""
 
+FACTS = frozenset({"adler32", "md5", "bytes"})
+"""Metadata of a file that copies are checked against."""
+ENDS = frozenset({"lifetime", "expired_at", "eol_at"})
+"""Metadata of a DID after whose time Rucio deletes it, with all rules on it, whosever they are."""
+
 Kwargs = Mapping[str, Any]
 Check = Callable[[Any, Kwargs, Any], "str | None"]
 """Answers with the reason of a refusal, or ``None``."""
@@ -173,6 +178,26 @@ def _write_scope(issuer: Any, kwargs: Kwargs, session: Any) -> str | None:
     return why_not_write(issuer, kwargs["scope"], session=session)
 
 
+def _set_metadata(issuer: Any, kwargs: Kwargs, session: Any) -> str | None:
+    keys = {str(key) for key in (*(kwargs.get("meta") or ()), kwargs.get("key"))}
+    if facts := sorted(keys & FACTS):
+        return f"Only administrators may change a file's {', '.join(facts)}."
+    refusal = _write_scope(issuer, kwargs, session)
+    return refusal or (_why_not_end(issuer, kwargs, session) if keys & ENDS else None)
+
+
+def _why_not_end(issuer: Any, kwargs: Kwargs, session: Any) -> str | None:
+    """Why an account may not say when a DID ends: it ends for everybody."""
+    did, rule = models.DataIdentifier, models.ReplicationRule
+    this = {"scope": kwargs["scope"], "name": kwargs["name"]}
+    owner = session.execute(select(did.account).filter_by(**this)).scalar_one_or_none()
+    if owner is not None and owner != issuer:
+        return f"It belongs to {owner.external}, who alone may let it end."
+    others = select(rule.account).filter_by(**this).where(rule.account != issuer).limit(1)
+    other = session.execute(others).scalar_one_or_none()
+    return None if other is None else f"{other.external} has a rule on it, which would end with it."
+
+
 def _add_did(issuer: Any, kwargs: Kwargs, session: Any) -> str | None:
     if any(rule["account"] != issuer for rule in kwargs.get("rules") or ()):
         return "Rules may be made for one's own account only."
@@ -227,8 +252,8 @@ _MEMBERS: dict[str, Check] = {
     "attach_dids_to_dids": _attach_to_dids,
     "detach_dids": _write_scope,
     "create_did_sample": _write_scope,
-    "set_metadata": _write_scope,
-    "set_metadata_bulk": _write_scope,
+    "set_metadata": _set_metadata,
+    "set_metadata_bulk": _set_metadata,
     "set_status": _write_scope,
     # The scopes and paths of the files are checked in writing.py, where they are known.
     "add_replicas": _always,

@@ -106,6 +106,22 @@ def test_attaching_and_metadata(box, cms_file):
     assert box.call("POST", f"/dids/magic/{name}/meta", "bob", body={"meta": {"project": "open"}}).status == 403
 
 
+def test_who_may_write_a_scope_may_not_end_what_others_keep_there(box, cms_file):
+    name = fresh()
+    assert add_dataset(box, "alice", "cms", name).status == 201
+    meta = f"/dids/cms/{name}/meta"
+    for path, body in ((f"{meta}/lifetime", {"value": 1}), (meta, {"meta": {"lifetime": 1}})):
+        refused = box.call("POST", path, "bob", body=body)
+        assert (refused.status, "belongs to alice" in refused.body) == (403, True), refused.body
+    assert box.call("POST", f"{meta}/lifetime", "alice", body={"value": 86400}).status == 201
+    assert add_rule(box, "bob", "cms", name).status == 201
+    refused = box.call("POST", f"{meta}/lifetime", "alice", body={"value": 1})
+    assert (refused.status, "bob has a rule on it" in refused.body) == (403, True), refused.body
+    for key, value in (("adler32", "00000002"), ("bytes", 11)):
+        changed = box.call("POST", f"/dids/cms/{cms_file}/meta/{key}", "carol", body={"value": value})
+        assert changed.status == 403, changed.body
+
+
 def test_rules_are_for_oneself_and_on_what_one_may_read(box, cms_file, magic_dataset):
     assert add_rule(box, "bob", "cms", cms_file, account="alice").status == 403
     assert add_rule(box, "bob", "cms", cms_file, locked=True).status == 403
