@@ -10,8 +10,10 @@ import secrets
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
@@ -352,36 +354,49 @@ def tokens_units(programs: Programs) -> Iterator[Units]:
 Start = Callable[..., Issuer]
 
 
-@pytest.fixture(scope="session")
-def start_issuer(tokens_units: Units) -> Iterator[Start]:
+@contextmanager
+def starting(units: Units, numbers: Iterator[int]) -> Iterator[Start]:
     """Starts issuers, each with a database of its own; stops all of them at the end."""
     made: list[Issuer] = []
 
     def start(**settings: Any) -> Issuer:
-        port, name = free_port(), f"tokens{len(made)}"
-        issuer = Issuer(tokens_units, name, f"https://localhost:{port}")
+        port, name = free_port(), f"tokens{next(numbers)}"
+        issuer = Issuer(units, name, f"https://localhost:{port}")
         made.append(issuer)
         usual = {
             "issuer": issuer.url,
             "port": port,
-            "database_url": Databases(tokens_units).make(name, "tokens"),
+            "database_url": Databases(units).make(name, "tokens"),
             "keys_dir": str(issuer.keys),
             "seed": str(issuer.seed),
             "device_interval_s": 0,
             "registration_bound": "boathouse",
             "registrations_per_hour": 10_000,
         }
-        tokens_units.variant("tokens", name, (File(issuer.seed, json.dumps(seed())),), **{**usual, **settings})
+        units.variant("tokens", name, (File(issuer.seed, json.dumps(seed())),), **{**usual, **settings})
         issuer.start()
         return issuer
 
     yield start
-    running = [issuer.name for issuer in made if issuer.name in tokens_units.processes]
-    for name, status in tokens_units.stop(*running).items():
-        assert status in (0, -signal.SIGTERM), tokens_units.log(name)
+    running = [issuer.name for issuer in made if issuer.name in units.processes]
+    for name, status in units.stop(*running).items():
+        assert status in (0, -signal.SIGTERM), units.log(name)
 
 
 @pytest.fixture(scope="session")
-def issuer(start_issuer: Start) -> Issuer:
+def issuer_numbers() -> Iterator[int]:
+    return count()
+
+
+@pytest.fixture(scope="module")
+def start_issuer(tokens_units: Units, issuer_numbers: Iterator[int]) -> Iterator[Start]:
+    """Issuers of one module: PostgreSQL has not connections for those of all."""
+    with starting(tokens_units, issuer_numbers) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def issuer(tokens_units: Units, issuer_numbers: Iterator[int]) -> Iterator[Issuer]:
     """One issuer for all tests that change nothing for others."""
-    return start_issuer()
+    with starting(tokens_units, issuer_numbers) as start:
+        yield start()

@@ -68,12 +68,12 @@ def changed(path: str, **changes: str | None) -> str:
     return f"{parts.path}?{urlencode({name: value for name, value in parameters.items() if value is not None})}"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def provider(start_issuer: Start) -> Issuer:
     return start_issuer()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def join(start_issuer: Start, provider: Issuer) -> Any:
     """Starts the lake's issuer with the provider in its settings, and registers it there."""
 
@@ -102,7 +102,7 @@ def join(start_issuer: Start, provider: Issuer) -> Any:
     return start
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def both(join: Any) -> Both:
     """Members of magic get an account at once, others wait; carol of the lake is alice there."""
     rules = [{"claim": "wlcg.groups", "value": "/escape/magic", "groups": ["/escape", "/escape/magic"]}]
