@@ -22,6 +22,7 @@ Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept in the au
 Commands = tuple[tuple[str, Callable[..., None], str], ...]
 """Name, function and example of each command of a noun."""
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+_LATEST = int(dt.datetime(3000, 1, 1, tzinfo=dt.UTC).timestamp())
 
 
 def desk(state: Path | None, reason: str = "") -> Iam:
@@ -53,8 +54,12 @@ def until(text: str | None) -> int | None:
         return None
     if re.match(_DAY, text):
         whole_day = 86400 if _DAY.fullmatch(text) else 0
-        return int(moment(text, what="an end")) + whole_day
-    return int(time.time() + parse_seconds(text))
+        ends = int(moment(text, what="an end")) + whole_day
+    else:
+        ends = int(time.time() + parse_seconds(text))
+    if ends > _LATEST:
+        raise InputError("an end too far away", expected="one in this millennium", got=text, remedy="leave --until out")
+    return ends
 
 
 def when(seconds: float | None) -> str:

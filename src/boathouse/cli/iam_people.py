@@ -14,6 +14,7 @@ from boathouse.cli.iam_desk import Commands, Reason, desk, done, until, when
 from boathouse.cli.lakes import columns
 from boathouse.errors import InputError, NotFoundError
 from boathouse.lake.iam import Iam, part
+from boathouse.wlcg.scopes import group_name
 
 Login = Annotated[str, typer.Argument(help="Login of the person.", metavar="LOGIN")]
 GroupName = Annotated[str, typer.Argument(help="Of the group, e.g. /escape/cms.", metavar="GROUP")]
@@ -266,6 +267,7 @@ def group_add(
     as_json: Json = False,
 ) -> None:
     """Add a group."""
+    group_name(name)
     iam = desk(state, reason)
     try:
         there = _group(iam, name)

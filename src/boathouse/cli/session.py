@@ -21,7 +21,7 @@ from boathouse.lake.tokens import LOGIN_SCOPE, DeviceCode, Issuer, Tokens
 from boathouse.plan.model import Endpoints, LoginEndpoint
 from boathouse.run import programs
 from boathouse.units import format_seconds
-from boathouse.wlcg.scopes import parse
+from boathouse.wlcg.scopes import narrow, parse
 
 _OWN = "own"
 """Stands for the facility's own issuer."""
@@ -188,6 +188,9 @@ def token(
         names = tuple(name for entry in audience or () for name in entry.split()) or session.record.audience
         tokens = session.narrowed(audience=names, scope=scope)
         text, expires_at, granted = tokens.access, tokens.expires_at, tokens.scope
+        given = parse(granted)
+        if missing := [str(wish) for wish in parse(scope or "") if not narrow(given, (wish,))]:
+            err.print(f"You may not have {' '.join(missing)}: the token is without.", style="yellow")
     if as_json:
         emit({"access_token": text, "expires_in": round(expires_at - time.time()), "scope": granted})
     else:

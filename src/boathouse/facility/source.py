@@ -72,6 +72,8 @@ def read(path: Path) -> Source:
         ) from error
     except yaml.YAMLError as error:
         raise FacilityError("the facility file is not YAML", got=str(error), where=str(path)) from error
+    except RecursionError as error:
+        raise FacilityError("the facility file is nested too deeply", where=str(path)) from error
     finally:
         loader.dispose()
 

@@ -278,6 +278,8 @@ def test_what_belongs_to_the_facility_file_stays(office: Office) -> None:
         (lambda desk: policies.add(desk, "DENY", "storage.read"), "without a path"),
         (lambda desk: policies.add(desk, "DENY", "fts", account="bob", group="/vo"), "on an account and on a group"),
         (lambda desk: policies.add(desk, "DENY", " "), "no scope"),
+        (lambda desk: policies.add(desk, "DENY", "storage.rd:/lake"), "no policy speaks of this scope"),
+        (lambda desk: policies.test(desk, "bob", "storage.fly:/lake"), "no policy speaks of this scope"),
         (lambda desk: clients.add(desk, "a b", grants=["client_credentials"], scopes="openid"), "not a client"),
         (lambda desk: clients.add(desk, "a", grants=["password"], scopes="openid"), "not a grant"),
         *(

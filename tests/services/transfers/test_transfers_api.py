@@ -147,6 +147,8 @@ def test_jobs_are_listed_by_state_vo_and_storage(box: Box, api: Service) -> None
     api.request("DELETE", f"/jobs/{job_id}", token=token)
     assert listed("") == []
     assert listed("state_in=CANCELED&time_window=1:30") == [job_id]
+    for far in ("99999999999", "1:99999999999"):
+        assert api.request("GET", f"/jobs?time_window={far}").status == 400
     assert api.request("GET", "/jobs?fields=job_id,priority&state_in=CANCELED", token=token).body == [
         {"job_id": job_id, "priority": 3}
     ]

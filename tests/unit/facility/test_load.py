@@ -216,3 +216,10 @@ def test_every_fault_says_where_and_how_to_mend_it(faults: Faults) -> None:
     for problem in problems:
         assert re.search(r"facility\.yaml:\d+:\d+$", str(problem.where))
         assert problem.remedy
+
+
+def test_nesting_without_end_is_a_fault_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "deep.yaml"
+    path.write_text("a: " + "[" * 5000)
+    with pytest.raises(FacilityError, match="nested too deeply"):
+        load(path)

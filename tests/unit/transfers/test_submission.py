@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from boathouse.apps.transfers.states import JobType
-from boathouse.apps.transfers.submission import Submission, deterministic_id, parse, priority
+from boathouse.apps.transfers.submission import LONGEST_QUEUE_S, Submission, deterministic_id, parse, priority
 from boathouse.errors import InputError
 
 FILE = {
@@ -75,7 +75,7 @@ def test_priorities_outside_the_range_are_taken_as_its_ends(wanted: object, give
     assert priority(wanted) == given_
 
 
-@pytest.mark.parametrize("value", [True, 1.5, "high", [], {}])
+@pytest.mark.parametrize("value", [True, 1.5, "high", [], {}, "--5", "-", "9" * 5000, "²"])
 def test_what_is_no_priority(value: object) -> None:
     with pytest.raises(InputError):
         priority(value)
@@ -138,3 +138,7 @@ def test_what_would_harm_others_is_refused(file: dict[str, Any]) -> None:
 def test_a_source_elsewhere_may_have_a_query() -> None:
     (transfer,) = submitted({"sources": ["https://a/lake/f?X-Sign=a%2Fb"]}).transfers
     assert transfer.sources[0].url == "https://a/lake/f?X-Sign=a%2Fb"
+
+
+def test_no_wait_is_longer_than_a_calendar() -> None:
+    assert submitted(max_time_in_queue="999999999h").queue_s == LONGEST_QUEUE_S

@@ -337,23 +337,6 @@ class Store:
         found = [dict(row) for row in self._connection.execute(_DENIALS, {"after": after, "now": self.now}).mappings()]
         return max((entry.pop("id") for entry in found), default=after), found
 
-    def grants_of(self, sub: str) -> list[dict[str, Any]]:
-        """Clients that hold a live refresh token of a person, the latest first."""
-        table = t.refresh_tokens
-        rows = self._connection.execute(
-            select(table.c.client_id, t.clients.c.name, table.c.scope, table.c.issued_at, table.c.expires_at)
-            .distinct(table.c.client_id)
-            .select_from(table.join(t.clients, table.c.client_id == t.clients.c.client_id))
-            .where(
-                table.c.sub == sub,
-                ~table.c.revoked,
-                table.c.rotated_at.is_(None),
-                table.c.expires_at > self.now,
-            )
-            .order_by(table.c.client_id, table.c.issued_at.desc())
-        )
-        return [dict(row) for row in rows.mappings()]
-
     # Consents and sessions
 
     def consent(self, sub: str, client_id: str) -> str:

@@ -16,6 +16,9 @@ from boathouse.errors import InputError
 
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 _DURATION = re.compile(r"([0-9]{1,9})\s*([smh]?)")
+_WHOLE = re.compile(r"-?[0-9]{1,9}")
+LONGEST_QUEUE_S = 365 * 86400.0
+"""No job waits longer, whatever it asks for."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "": 3600}
 _LONGEST_TOKEN = 8192
 """Servers answer longer headers by breaking the connection."""
@@ -219,7 +222,7 @@ def priority(value: object) -> int:
     """
     if value is None:
         return 3
-    if isinstance(value, bool) or not isinstance(value, int | str) or not str(value).lstrip("-").isdecimal():
+    if isinstance(value, bool) or not isinstance(value, int | str) or not _WHOLE.fullmatch(str(value)):
         raise _fault("priority must be a number from 1 to 5", value)
     return min(max(int(value), _PRIORITIES.start), _PRIORITIES.stop - 1)
 
@@ -244,7 +247,7 @@ def _duration(value: object) -> float | None:
     match = _DURATION.fullmatch(str(value).strip())
     if isinstance(value, bool) or match is None:
         raise _fault("max_time_in_queue must be a number of hours, or 30s, 30m, 30h", value)
-    return float(int(match[1]) * _SECONDS[match[2]])
+    return min(float(int(match[1]) * _SECONDS[match[2]]), LONGEST_QUEUE_S)
 
 
 def _sid(params: Mapping[str, Any]) -> str | None:

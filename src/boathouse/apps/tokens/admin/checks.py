@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 from boathouse.apps.tokens import redirects
 from boathouse.apps.tokens.records import GRANT_NAMES, GRANTS
 from boathouse.errors import InputError
-from boathouse.wlcg.scopes import format_scopes, group_name, parse
+from boathouse.wlcg.scopes import (
+    CAPABILITY_SET,
+    COMPUTE,
+    GROUPS,
+    HOST,
+    PROFILE,
+    STORAGE,
+    format_scopes,
+    group_name,
+    parse,
+)
 
 LOGIN = r"[a-z][a-z0-9_.\-]{0,63}"
 PRINTABLE = r"[\x21-\x7e]{1,255}"
+_KNOWN = frozenset(
+    {*STORAGE, *COMPUTE, *PROFILE, GROUPS, CAPABILITY_SET, HOST, "openid", "profile", "email", "offline_access", "fts"}
+)
 _PASSWORD_LEAST, PASSWORD_AT_MOST = 8, 1024
 __all__ = ("LOGIN", "PASSWORD_AT_MOST", "PRINTABLE", "group_name")
 
@@ -74,6 +88,24 @@ def scopes(value: str) -> str:
     if not found:
         raise InputError("no scope", expected="scopes separated by spaces", got=repr(value[:80]))
     return format_scopes(found)
+
+
+def known_scopes(value: str) -> str:
+    """Scopes as :func:`scopes`, of which none is misspelt: a policy on one that nobody asks for would do nothing.
+
+    Raises:
+        InputError: one is malformed or unknown, or there is none.
+    """
+    for scope in parse(value):
+        if scope.name not in _KNOWN:
+            meant = get_close_matches(scope.name, _KNOWN, 1)
+            raise InputError(
+                "no policy speaks of this scope",
+                expected=f"one of {', '.join(sorted(_KNOWN))}",
+                got=str(scope)[:80],
+                remedy=f"did you mean {meant[0]}?" if meant else None,
+            )
+    return scopes(value)
 
 
 def grants(values: Iterable[str]) -> list[str]:

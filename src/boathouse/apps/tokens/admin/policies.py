@@ -99,7 +99,7 @@ def add(
     """Add a policy on an account, on a group, or (with neither) for everybody; if it is there already, that one.
 
     Raises:
-        InputError: both account and group are named, or the effect is unknown.
+        InputError: both account and group are named, or the effect or a scope is unknown.
         NotFoundError: no such account or group.
     """
     desk.may_write()
@@ -109,7 +109,7 @@ def add(
         raise InputError("a policy on an account and on a group", expected="one of them, or neither")
     values = {
         "effect": effect,
-        "scope": checks.scopes(scopes),
+        "scope": checks.known_scopes(scopes),
         "account": users.find(desk, account).login if account else "",
         "grp": groups.find(desk, group).name if group else "",
     }
@@ -141,10 +141,11 @@ def test(desk: Desk, who: str, scope: str) -> Verdict:
     """Whether somebody would get a scope now, and why; everybody may ask about themselves.
 
     Raises:
+        InputError: this is no scope that policies speak of.
         NotFoundError: there is no such person.
     """
     person = users.get(desk, who)
-    wish = Scope.parse(scope)
+    wish = Scope.parse(checks.known_scopes(scope))
     user = desk.store.user(person.sub)
     if user is None:
         return Verdict(person.login, str(wish), allowed=False, granted="", because=(f"{person.login} is disabled",))

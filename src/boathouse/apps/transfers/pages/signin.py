@@ -100,7 +100,7 @@ class SignIn:
         """
         query = request.query_params
         pending = json.loads(self._opened(request, _PENDING) or "{}")
-        if not pending or not hmac.compare_digest(pending["state"], query.get("state", "")):
+        if not pending or not hmac.compare_digest(pending["state"].encode(), query.get("state", "").encode()):
             raise AuthError("this sign-in was not begun in this browser, or too long ago")
         if query.get("iss", self._settings.issuer) != self._settings.issuer:
             raise AuthError("the answer is from another issuer", got=query["iss"][:200])

@@ -31,6 +31,7 @@ from boathouse.apps.transfers.store import Caller, Row, Store
 from boathouse.apps.transfers.worker import Worker
 from boathouse.errors import InputError
 
+_WINDOW_H = 87_600
 _MOST_IDS = 1000
 _NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _P = ParamSpec("_P")
@@ -231,4 +232,6 @@ def window(text: str | None) -> timedelta | None:
     if text is None:
         return None
     hours, _, minutes = text.partition(":")
+    if number(hours, 0, "time_window") > _WINDOW_H or number(minutes or "0", 0, "time_window") > 60 * _WINDOW_H:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, f"time_window must be at most {_WINDOW_H} hours")
     return timedelta(hours=number(hours, 0, "time_window"), minutes=number(minutes or "0", 0, "time_window"))

@@ -97,7 +97,7 @@ class Jobs(Handlers):
         if parsed.attempts is None and default.retry:
             parsed = replace(parsed, attempts=submission.attempts(default.retry))
         if parsed.queue_s is None and default.max_time_queue:
-            parsed = replace(parsed, queue_s=default.max_time_queue * 3600.0)
+            parsed = replace(parsed, queue_s=min(default.max_time_queue * 3600.0, submission.LONGEST_QUEUE_S))
         return parsed
 
     async def _look_up(self, hosts: frozenset[str]) -> None:
