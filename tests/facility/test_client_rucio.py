@@ -48,7 +48,8 @@ class Person:
         raise AssertionError(msg)
 
     def submit(self, url: str, page: str, **values: str) -> tuple[str, Any]:
-        """Send the form of a page."""
+        """Send the form of a page; the head of each page has one to sign out."""
+        page = page.partition("<main")[2]
         action = re.search(r'<form method="post" action="([^"]*)"', page)
         assert action, page
         hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page))
