@@ -147,7 +147,8 @@ def test_migrations_stand_in_one_line_up_to_the_version_that_the_code_wants(app:
     home = CHECKOUT / "src" / "boathouse" / "apps" / app
     texts = [path.read_text(encoding="utf-8") for path in sorted((home / MIGRATIONS).glob("[0-9]*.py"))]
     links = [re.findall(r'^(?:down_)?revision = (?:"(\w+)"|None)$', text, re.MULTILINE) for text in texts]
-    head = re.search(r'^HEAD = "(\w+)"$', (home / "database.py").read_text(encoding="utf-8"), re.MULTILINE)
+    (database,) = home.rglob("database.py")
+    head = re.search(r'^HEAD = "(\w+)"$', database.read_text(encoding="utf-8"), re.MULTILINE)
     assert head
     numbers = [f"{number:04}" for number in range(len(texts) + 1)]
     assert links == [[one, "" if before == "0000" else before] for before, one in pairwise(numbers)]

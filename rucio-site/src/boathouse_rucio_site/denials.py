@@ -1,8 +1,9 @@
 """Tokens that count no more although they have not ended: the issuer's list, followed without asking it per request.
 
-The issuer describes the list (``boathouse.apps.tokens.feed``). A thread waits there for its next entry, so that what is
-revoked is refused here within moments, and a check is a look into a dictionary. While the issuer does not answer, the
-list that is known stays, and other tokens are taken: what a lost entry would have refused ends within a token's life.
+The issuer describes the list (``boathouse.apps.tokens.trail.feed``). A thread waits there for its next entry, so that
+what is revoked is refused here within moments, and a check is a look into a dictionary. While the issuer does not
+answer, the list that is known stays, and other tokens are taken: what a lost entry would have refused ends within a
+token's life.
 """
 
 from __future__ import annotations

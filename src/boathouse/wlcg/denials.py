@@ -1,8 +1,8 @@
 """Tokens that count no more although they have not ended: the issuer's list, followed without asking it per request.
 
 A service that checks tokens itself would take one until its end, whatever happens to its owner. So a thread waits at
-the issuer for the next entry of the list (``apps/tokens/feed.py`` describes it): what is revoked there is refused here
-within moments, and a check is a look into a dictionary.
+the issuer for the next entry of the list (``apps/tokens/trail/feed.py`` describes it): what is revoked there is refused
+here within moments, and a check is a look into a dictionary.
 
 **While the issuer does not answer, the list that is known stays, and other tokens are taken**: an outage stops nobody,
 and what a lost entry would have refused ends by itself, within the life of a token.

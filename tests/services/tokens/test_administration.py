@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from boathouse.apps.tokens import audit, database, history
 from boathouse.apps.tokens.admin import clients, grants, groups, policies, requests, users
 from boathouse.apps.tokens.admin.desk import Actor, Desk
 from boathouse.apps.tokens.passwords import Hasher
-from boathouse.apps.tokens.store import Store
+from boathouse.apps.tokens.persistence import database
+from boathouse.apps.tokens.persistence.store import Store
+from boathouse.apps.tokens.trail import audit, history
 from boathouse.errors import AuthError, ConflictError, InputError, NotFoundError
 from boathouse.testing.postgres import Databases
 from boathouse.testing.units import Units

@@ -18,8 +18,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from boathouse.apps.tokens.database import HEAD
-from boathouse.apps.tokens.schema import metadata
+from boathouse.apps.tokens.persistence.database import HEAD
+from boathouse.apps.tokens.persistence.schema import metadata
 from boathouse.apps.tokens.settings import load
 from boathouse.errors import AuthError
 from boathouse.testing.scratch import free_port

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.apps.tokens.openapi import OPERATIONS, PATH
+from boathouse.apps.tokens.protocol.openapi import OPERATIONS, PATH
 from boathouse.plan.service import Programs
 
 from .conftest import SECRETS, Issuer, Start

@@ -11,8 +11,8 @@ import pytest
 from joserfc.jwk import ECKey, OctKey
 from pydantic import SecretStr
 
-from boathouse.apps.tokens.providers import Provider
-from boathouse.apps.tokens.relying import Flow, RefusedError, RelyingParty, new_flow
+from boathouse.apps.tokens.upstream.providers import Provider
+from boathouse.apps.tokens.upstream.relying import Flow, RefusedError, RelyingParty, new_flow
 from boathouse.errors import ServiceError
 from boathouse.testing.issuer import IssuerServer
 from boathouse.testing.scratch import free_port

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from boathouse.apps.tokens.groups import select
+from boathouse.apps.tokens.rights.groups import select
 from boathouse.wlcg.scopes import parse
 
 MEMBER_OF = ("/cms", "/cms/uscms", "/cms/ALARM")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from boathouse.apps.tokens.files import create_once
-from boathouse.apps.tokens.keys import KeyRing
+from boathouse.apps.tokens.signing.keys import KeyRing
 from boathouse.errors import StateError
 
 

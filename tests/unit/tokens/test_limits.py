@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from boathouse.apps.tokens.sampling import Sampler
 from boathouse.apps.tokens.sessions import limits
+from boathouse.apps.tokens.trail.sampling import Sampler
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])

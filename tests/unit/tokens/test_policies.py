@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boathouse.apps.tokens.policies import Effect, Policy, allowed
+from boathouse.apps.tokens.rights.policies import Effect, Policy, allowed
 from boathouse.wlcg.scopes import Scope, format_scopes, parse
 
 NAMES = ("a", "ab", "b")

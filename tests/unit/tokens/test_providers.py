@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from boathouse.apps.tokens.providers import Provider, Rule, admission, login_for
+from boathouse.apps.tokens.upstream.providers import Provider, Rule, admission, login_for
 
 PROVIDER = Provider(name="egi", title="EGI", issuer="https://aai.example", client_id="lake")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from boathouse.apps.tokens.redirects import fault, same
+from boathouse.apps.tokens.protocol.redirects import fault, same
 
 GOOD = (
     "https://hub.example.org/oauth_callback",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from boathouse.apps.tokens.trusted import Trusted, TrustedIssuer
+from boathouse.apps.tokens.signing.trusted import Trusted, TrustedIssuer
 from boathouse.wlcg.scopes import format_scopes, parse
 
 URL = "https://aai.example"

@@ -10,9 +10,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boathouse.apps.tokens.history import fold
-from boathouse.apps.tokens.policies import Effect, Policy, allowed, expanded
-from boathouse.apps.tokens.whocould import entitled
+from boathouse.apps.tokens.rights.policies import Effect, Policy, allowed, expanded
+from boathouse.apps.tokens.rights.whocould import entitled
+from boathouse.apps.tokens.trail.history import fold
 from boathouse.wlcg.scopes import Scope
 
 PEOPLE, GROUPS = ("ann", "bob"), ("/vo", "/vo/cms")

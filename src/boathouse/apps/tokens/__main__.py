@@ -13,12 +13,14 @@ from pathlib import Path
 
 import uvicorn
 
-from boathouse.apps.tokens import audit, database, rotation, tracing
 from boathouse.apps.tokens.app import build
-from boathouse.apps.tokens.feed import News
 from boathouse.apps.tokens.issuer import Issuer
-from boathouse.apps.tokens.keys import KeyRing
+from boathouse.apps.tokens.persistence import database
 from boathouse.apps.tokens.settings import Settings, load
+from boathouse.apps.tokens.signing import rotation
+from boathouse.apps.tokens.signing.keys import KeyRing
+from boathouse.apps.tokens.trail import audit, tracing
+from boathouse.apps.tokens.trail.feed import News
 from boathouse.errors import BoathouseError, ServiceError
 
 _LOG = logging.getLogger("boathouse.tokens")

@@ -18,13 +18,8 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from boathouse.apps.tokens import endpoints, feed, openapi, registration, rotation
 from boathouse.apps.tokens.api import routes as api
-from boathouse.apps.tokens.database import transaction
-from boathouse.apps.tokens.exchange import ExchangeGrant
-from boathouse.apps.tokens.grants import ClientGrant, CodeGrant, DeviceGrant, IdToken, Pkce, RefreshGrant
 from boathouse.apps.tokens.issuer import Issuer
-from boathouse.apps.tokens.metadata import metadata
 from boathouse.apps.tokens.pages import (
     account,
     auditing,
@@ -38,8 +33,15 @@ from boathouse.apps.tokens.pages import (
     signin,
 )
 from boathouse.apps.tokens.pages.render import STYLE
-from boathouse.apps.tokens.records import CLIENT
-from boathouse.apps.tokens.store import Store
+from boathouse.apps.tokens.persistence.database import transaction
+from boathouse.apps.tokens.persistence.records import CLIENT
+from boathouse.apps.tokens.persistence.store import Store
+from boathouse.apps.tokens.protocol import endpoints, openapi, registration
+from boathouse.apps.tokens.protocol.exchange import ExchangeGrant
+from boathouse.apps.tokens.protocol.grants import ClientGrant, CodeGrant, DeviceGrant, IdToken, Pkce, RefreshGrant
+from boathouse.apps.tokens.protocol.metadata import metadata
+from boathouse.apps.tokens.signing import rotation
+from boathouse.apps.tokens.trail import feed
 from boathouse.apps.tokens.web import Call, Guard, Handler, Pairs, endpoint, workers
 from boathouse.errors import StateError
 

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from boathouse.apps.tokens import audit, database
-from boathouse.apps.tokens.audit import AuditLog
-from boathouse.apps.tokens.database import transaction
-from boathouse.apps.tokens.keys import KeyRing
-from boathouse.apps.tokens.minting import Mint
 from boathouse.apps.tokens.passwords import Hasher
-from boathouse.apps.tokens.relying import RelyingParty
-from boathouse.apps.tokens.seed import apply_file
+from boathouse.apps.tokens.persistence import database
+from boathouse.apps.tokens.persistence.database import transaction
+from boathouse.apps.tokens.persistence.seed import apply_file
+from boathouse.apps.tokens.protocol.minting import Mint
 from boathouse.apps.tokens.settings import Settings
-from boathouse.apps.tokens.trusted import Trusted
+from boathouse.apps.tokens.signing.keys import KeyRing
+from boathouse.apps.tokens.signing.trusted import Trusted
+from boathouse.apps.tokens.trail import audit
+from boathouse.apps.tokens.trail.audit import AuditLog
+from boathouse.apps.tokens.upstream.relying import RelyingParty
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from enum import Enum, auto
 from starlette.responses import Response
 
 from boathouse.apps.tokens.passwords import TooBusyError, check_password, fingerprint, random_token
-from boathouse.apps.tokens.records import User
+from boathouse.apps.tokens.persistence.records import User
 from boathouse.apps.tokens.web import Call
 
 # The prefix makes browsers insist on TLS, on this very host and on the path "/".

@@ -9,8 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from boathouse.apps.tokens.providers import Provider
-from boathouse.apps.tokens.trusted import TrustedIssuer
+from boathouse.apps.tokens.signing.trusted import TrustedIssuer
+from boathouse.apps.tokens.upstream.providers import Provider
 from boathouse.errors import InputError
 
 

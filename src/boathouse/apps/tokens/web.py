@@ -18,13 +18,14 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from boathouse.apps.tokens import audit, database, tracing
 from boathouse.apps.tokens.api import problems
 from boathouse.apps.tokens.issuer import Issuer
-from boathouse.apps.tokens.oauth import Request, Server
 from boathouse.apps.tokens.passwords import Hasher
-from boathouse.apps.tokens.records import Client
-from boathouse.apps.tokens.store import Store
+from boathouse.apps.tokens.persistence import database
+from boathouse.apps.tokens.persistence.records import Client
+from boathouse.apps.tokens.persistence.store import Store
+from boathouse.apps.tokens.protocol.oauth import Request, Server
+from boathouse.apps.tokens.trail import audit, tracing
 from boathouse.apps.tokens.workers import Job, Workers
 from boathouse.errors import AuthError, BoathouseError
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from boathouse.apps.tokens import redirects
-from boathouse.apps.tokens.records import GRANT_NAMES, GRANTS
+from boathouse.apps.tokens.persistence.records import GRANT_NAMES, GRANTS
+from boathouse.apps.tokens.protocol import redirects
 from boathouse.errors import InputError
 from boathouse.wlcg.scopes import (
     CAPABILITY_SET,

@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 
-from boathouse.apps.tokens import schema as t
 from boathouse.apps.tokens.admin import checks
 from boathouse.apps.tokens.admin.desk import ADMIN, Desk, not_the_facility_files
+from boathouse.apps.tokens.persistence import schema as t
 from boathouse.errors import ConflictError, NotFoundError
 
 

@@ -7,10 +7,10 @@ from typing import Any, NoReturn
 
 from sqlalchemy import Connection, Table, text
 
-from boathouse.apps.tokens import history, tracing
 from boathouse.apps.tokens.admin.checks import plain
-from boathouse.apps.tokens.records import User
-from boathouse.apps.tokens.store import Store
+from boathouse.apps.tokens.persistence.records import User
+from boathouse.apps.tokens.persistence.store import Store
+from boathouse.apps.tokens.trail import history, tracing
 from boathouse.errors import AuthError, ConflictError
 
 FACILITY = "seed"

@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import distinct_on
 
-from boathouse.apps.tokens import schema as t
 from boathouse.apps.tokens.admin import users
 from boathouse.apps.tokens.admin.desk import Desk
+from boathouse.apps.tokens.persistence import schema as t
 from boathouse.errors import NotFoundError
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import delete, func, insert, or_, select, update
 
-from boathouse.apps.tokens import schema as t
 from boathouse.apps.tokens.admin import checks, users
 from boathouse.apps.tokens.admin.desk import ADMIN, Desk, not_the_facility_files
+from boathouse.apps.tokens.persistence import schema as t
 from boathouse.errors import ConflictError, NotFoundError
 
 _NAMESPACE = uuid.UUID("6f0a1c52-3e0b-4a53-9d7c-3a4f52c1b7aa")

@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import delete, insert, select
 
-from boathouse.apps.tokens import schema as t
 from boathouse.apps.tokens.admin import checks, groups, users
 from boathouse.apps.tokens.admin.desk import ADMIN, Desk, not_the_facility_files
-from boathouse.apps.tokens.policies import Effect, allowed, deciding
+from boathouse.apps.tokens.persistence import schema as t
+from boathouse.apps.tokens.rights.policies import Effect, allowed, deciding
 from boathouse.errors import InputError, NotFoundError
 from boathouse.wlcg.scopes import Scope
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import insert, or_, select, update
 
-from boathouse.apps.tokens import schema as t
 from boathouse.apps.tokens.admin import checks, groups
 from boathouse.apps.tokens.admin.desk import Desk
+from boathouse.apps.tokens.persistence import schema as t
 from boathouse.errors import AuthError, ConflictError, NotFoundError
 
 PENDING, APPROVED, REJECTED, WITHDRAWN = "PENDING", "APPROVED", "REJECTED", "WITHDRAWN"

@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import delete, func, insert, or_, select, update
 
-from boathouse.apps.tokens import schema as t
 from boathouse.apps.tokens.admin import checks
 from boathouse.apps.tokens.admin.desk import ADMIN, Desk, not_the_facility_files
 from boathouse.apps.tokens.passwords import check_password, hash_password
+from boathouse.apps.tokens.persistence import schema as t
 from boathouse.errors import AuthError, ConflictError, NotFoundError
 
 _COLUMNS = (

@@ -8,7 +8,7 @@ from typing import Any
 from authlib.oauth2.base import OAuth2Error
 
 from boathouse.apps.tokens.admin.desk import Actor, Desk
-from boathouse.apps.tokens.endpoints import subject_is_live
+from boathouse.apps.tokens.protocol.endpoints import subject_is_live
 from boathouse.apps.tokens.web import Call
 from boathouse.errors import InputError
 from boathouse.wlcg.scopes import parse

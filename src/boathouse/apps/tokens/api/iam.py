@@ -9,11 +9,12 @@ from typing import Any
 from sqlalchemy import select
 from starlette.responses import JSONResponse, Response
 
-from boathouse.apps.tokens import audit, whocould
-from boathouse.apps.tokens import schema as t
 from boathouse.apps.tokens.admin import clients, grants, groups, policies, requests, users
 from boathouse.apps.tokens.admin.desk import Desk
 from boathouse.apps.tokens.api.bearer import IAM, desk, document, flag, listing, number, text, texts
+from boathouse.apps.tokens.persistence import schema as t
+from boathouse.apps.tokens.rights import whocould
+from boathouse.apps.tokens.trail import audit
 from boathouse.apps.tokens.web import Call
 from boathouse.errors import InputError, NotFoundError
 from boathouse.wlcg.scopes import Scope, normalise_path

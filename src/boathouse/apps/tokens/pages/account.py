@@ -7,13 +7,13 @@ from typing import Any
 from sqlalchemy import select
 from starlette.responses import Response
 
-from boathouse.apps.tokens import schema as t
 from boathouse.apps.tokens import sessions
 from boathouse.apps.tokens.admin import grants, groups, requests, users
 from boathouse.apps.tokens.pages.forms import Visit, link, page, value
 from boathouse.apps.tokens.pages.render import message
 from boathouse.apps.tokens.pages.words import Wish, in_words
-from boathouse.apps.tokens.policies import allowed
+from boathouse.apps.tokens.persistence import schema as t
+from boathouse.apps.tokens.rights.policies import allowed
 from boathouse.apps.tokens.web import Call
 from boathouse.errors import InputError
 from boathouse.wlcg.scopes import parse

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import Text, cast, or_, select
 from starlette.responses import Response
 
-from boathouse.apps.tokens import audit
-from boathouse.apps.tokens import schema as t
 from boathouse.apps.tokens.pages.forms import Visit, end_of_day, link, page, wanted
+from boathouse.apps.tokens.persistence import schema as t
+from boathouse.apps.tokens.trail import audit
 from boathouse.apps.tokens.web import Call
 from boathouse.errors import InputError, StateError
 

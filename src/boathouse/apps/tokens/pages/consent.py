@@ -11,12 +11,12 @@ from authlib.oidc.core.errors import ConsentRequiredError
 from starlette.responses import Response
 
 from boathouse.apps.tokens import sessions
-from boathouse.apps.tokens.grants import client_scopes
-from boathouse.apps.tokens.oauth import Request, permitted
 from boathouse.apps.tokens.pages.render import foreign_form, message, render, to_login
 from boathouse.apps.tokens.pages.words import duration, in_words
-from boathouse.apps.tokens.policies import allowed
-from boathouse.apps.tokens.records import REFRESH, Client
+from boathouse.apps.tokens.persistence.records import REFRESH, Client
+from boathouse.apps.tokens.protocol.grants import client_scopes
+from boathouse.apps.tokens.protocol.oauth import Request, permitted
+from boathouse.apps.tokens.rights.policies import allowed
 from boathouse.apps.tokens.sessions import Session
 from boathouse.apps.tokens.web import Call
 from boathouse.wlcg.scopes import Scope, covers, format_scopes, parse

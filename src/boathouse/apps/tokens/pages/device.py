@@ -9,7 +9,7 @@ from starlette.responses import Response
 from boathouse.apps.tokens import sessions
 from boathouse.apps.tokens.pages.consent import ask
 from boathouse.apps.tokens.pages.render import foreign_form, here, message, render, to_login
-from boathouse.apps.tokens.records import Device
+from boathouse.apps.tokens.persistence.records import Device
 from boathouse.apps.tokens.sessions import Session
 from boathouse.apps.tokens.web import Call
 from boathouse.wlcg.scopes import parse

@@ -11,12 +11,13 @@ from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
-from boathouse.apps.tokens import history, sessions
-from boathouse.apps.tokens.identities import Identities, Linked
+from boathouse.apps.tokens import sessions
 from boathouse.apps.tokens.pages.render import message
 from boathouse.apps.tokens.pages.signin import local_page
-from boathouse.apps.tokens.providers import Provider, admission
-from boathouse.apps.tokens.relying import STALE, Flow, RefusedError, RelyingParty, new_flow
+from boathouse.apps.tokens.trail import history
+from boathouse.apps.tokens.upstream.identities import Identities, Linked
+from boathouse.apps.tokens.upstream.providers import Provider, admission
+from boathouse.apps.tokens.upstream.relying import STALE, Flow, RefusedError, RelyingParty, new_flow
 from boathouse.apps.tokens.web import Call
 from boathouse.errors import ServiceError
 

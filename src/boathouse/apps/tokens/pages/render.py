@@ -12,8 +12,9 @@ from urllib.parse import urlencode, urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from boathouse.apps.tokens import sessions, tracing
+from boathouse.apps.tokens import sessions
 from boathouse.apps.tokens.sessions import Session
+from boathouse.apps.tokens.trail import tracing
 from boathouse.apps.tokens.web import Call
 
 STYLE = (Path(__file__).parents[1] / "static" / "style.css").read_bytes()

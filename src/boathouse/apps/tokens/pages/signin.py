@@ -10,8 +10,8 @@ from starlette.responses import RedirectResponse, Response
 
 from boathouse.apps.tokens import sessions
 from boathouse.apps.tokens.pages.render import foreign_form, message, render
-from boathouse.apps.tokens.providers import buttons
 from boathouse.apps.tokens.sessions import Refusal
+from boathouse.apps.tokens.upstream.providers import buttons
 from boathouse.apps.tokens.web import Call
 
 _NEXT = re.compile(r"/(authorize|device|account|admin/[a-z]+)(\?[\x21-\x7e]*)?")

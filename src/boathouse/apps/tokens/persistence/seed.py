@@ -17,11 +17,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, Va
 from sqlalchemy import Connection, Engine, Table, delete, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from boathouse.apps.tokens import audit, history
-from boathouse.apps.tokens import schema as t
 from boathouse.apps.tokens.admin.checks import LOGIN, PRINTABLE
 from boathouse.apps.tokens.passwords import Hasher, hash_password
-from boathouse.apps.tokens.records import GRANT_NAMES, GRANTS
+from boathouse.apps.tokens.persistence import schema as t
+from boathouse.apps.tokens.persistence.records import GRANT_NAMES, GRANTS
+from boathouse.apps.tokens.trail import audit, history
 from boathouse.errors import InputError
 from boathouse.wlcg.scopes import format_scopes, group_name, parse
 

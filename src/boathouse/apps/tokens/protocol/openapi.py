@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.routing import Route
 
-from boathouse.apps.tokens.records import GRANTS
+from boathouse.apps.tokens.persistence.records import GRANTS
 
 PATH = "/openapi.json"
 

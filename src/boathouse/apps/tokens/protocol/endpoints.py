@@ -12,13 +12,13 @@ from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 from authlib.oauth2.rfc8628 import DeviceAuthorizationEndpoint
 
-from boathouse.apps.tokens.grants import ANY_METHOD, SECRET, client_scopes
 from boathouse.apps.tokens.issuer import Issuer
-from boathouse.apps.tokens.minting import person_claims
-from boathouse.apps.tokens.oauth import Request, Server, permitted
 from boathouse.apps.tokens.passwords import fingerprint
-from boathouse.apps.tokens.records import Client, RefreshToken
-from boathouse.apps.tokens.store import Store
+from boathouse.apps.tokens.persistence.records import Client, RefreshToken
+from boathouse.apps.tokens.persistence.store import Store
+from boathouse.apps.tokens.protocol.grants import ANY_METHOD, SECRET, client_scopes
+from boathouse.apps.tokens.protocol.minting import person_claims
+from boathouse.apps.tokens.protocol.oauth import Request, Server, permitted
 from boathouse.wlcg.scopes import format_scopes, parse
 from boathouse.wlcg.urns import DEVICE_GRANT
 

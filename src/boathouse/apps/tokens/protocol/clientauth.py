@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 from urllib.parse import unquote_plus
 
-from boathouse.apps.tokens.records import Client
+from boathouse.apps.tokens.persistence.records import Client
 
 
 class _WithHeaders(Protocol):

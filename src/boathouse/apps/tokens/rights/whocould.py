@@ -1,8 +1,8 @@
 """Who could do something on a path at some time: by the rules of then, and by tokens that were alive then.
 
-The rules are replayed from the audit log, see :mod:`boathouse.apps.tokens.history`. A token outlives a change of the
-rules until it ends, since storage knows no more than what stands in it: who held one that covers the path could use it,
-whatever the rules said meanwhile.
+The rules are replayed from the audit log, see :mod:`boathouse.apps.tokens.trail.history`. A token outlives a change of
+the rules until it ends, since storage knows no more than what stands in it: who held one that covers the path could
+use it, whatever the rules said meanwhile.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from boathouse.apps.tokens import schema as t
-from boathouse.apps.tokens.history import State, began_ms, replay
-from boathouse.apps.tokens.policies import Effect, Policy, allowed, deciding
-from boathouse.apps.tokens.records import CLIENT
-from boathouse.apps.tokens.store import LONGEST_LIFE_S
+from boathouse.apps.tokens.persistence import schema as t
+from boathouse.apps.tokens.persistence.records import CLIENT
+from boathouse.apps.tokens.persistence.store import LONGEST_LIFE_S
+from boathouse.apps.tokens.rights.policies import Effect, Policy, allowed, deciding
+from boathouse.apps.tokens.trail.history import State, began_ms, replay
 from boathouse.errors import NotFoundError
 from boathouse.wlcg.scopes import Scope, covers, parse
 

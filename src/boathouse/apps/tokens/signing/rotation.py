@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
-from boathouse.apps.tokens.audit import AuditLog, Detail
-from boathouse.apps.tokens.database import connect, transaction
-from boathouse.apps.tokens.keys import KeyRing, SigningKey
 from boathouse.apps.tokens.passwords import Hasher
+from boathouse.apps.tokens.persistence.database import connect, transaction
+from boathouse.apps.tokens.persistence.store import Store
 from boathouse.apps.tokens.settings import Settings
-from boathouse.apps.tokens.store import Store
+from boathouse.apps.tokens.signing.keys import KeyRing, SigningKey
+from boathouse.apps.tokens.trail.audit import AuditLog, Detail
 
 _LOG = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from joserfc import jws, jwt
 from joserfc.errors import JoseError
 
 from boathouse.apps.tokens.passwords import random_token
-from boathouse.apps.tokens.providers import Provider
+from boathouse.apps.tokens.upstream.providers import Provider
 from boathouse.errors import AuthError, ServiceError
 from boathouse.wlcg import http
 from boathouse.wlcg.keys import KeyCache

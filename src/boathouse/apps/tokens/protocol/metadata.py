@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from boathouse.apps.tokens.grants import ANY_METHOD, SECRET
-from boathouse.apps.tokens.records import GRANTS
+from boathouse.apps.tokens.persistence.records import GRANTS
+from boathouse.apps.tokens.protocol.grants import ANY_METHOD, SECRET
 from boathouse.wlcg.scopes import COMPUTE, PROFILE, STORAGE
 
 
@@ -24,7 +24,7 @@ def metadata(issuer: str, *, registration: str | None) -> dict[str, Any]:
         "jwks_uri": f"{issuer}/jwk",
         "introspection_endpoint": f"{issuer}/introspect",
         "revocation_endpoint": f"{issuer}/revoke",
-        # Ours: see boathouse.apps.tokens.feed.
+        # Ours: see boathouse.apps.tokens.trail.feed.
         "boathouse_denials_endpoint": f"{issuer}/denials",
         "device_authorization_endpoint": f"{issuer}/devicecode",
         **({"registration_endpoint": f"{issuer}{registration}"} if registration else {}),

@@ -32,10 +32,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 
-from boathouse.apps.tokens.clientauth import client_secret_basic
-from boathouse.apps.tokens.database import transaction
 from boathouse.apps.tokens.issuer import Issuer
-from boathouse.apps.tokens.store import Store
+from boathouse.apps.tokens.persistence.database import transaction
+from boathouse.apps.tokens.persistence.store import Store
+from boathouse.apps.tokens.protocol.clientauth import client_secret_basic
 
 _LOG = logging.getLogger(__name__)
 _WAIT_AT_MOST_S = 60.0

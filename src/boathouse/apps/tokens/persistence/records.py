@@ -9,8 +9,8 @@ from typing import Any
 from authlib.oauth2.rfc6749 import AuthorizationCodeMixin, ClientMixin, TokenMixin
 from authlib.oauth2.rfc8628 import DeviceCredentialMixin
 
-from boathouse.apps.tokens import redirects
 from boathouse.apps.tokens.passwords import Hasher
+from boathouse.apps.tokens.protocol import redirects
 from boathouse.errors import InputError
 from boathouse.wlcg.scopes import CAPABILITY_SET, STORAGE, Scope, format_scopes, narrow, parse
 from boathouse.wlcg.urns import DEVICE_GRANT, EXCHANGE_GRANT

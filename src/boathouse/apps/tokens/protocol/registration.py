@@ -21,10 +21,10 @@ from authlib.oauth2.rfc7591 import InvalidClientMetadataError, InvalidRedirectUR
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from starlette.responses import JSONResponse, Response
 
-from boathouse.apps.tokens import redirects
-from boathouse.apps.tokens.grants import PUBLIC
 from boathouse.apps.tokens.passwords import fingerprint, random_token
-from boathouse.apps.tokens.records import CODE, REFRESH, Client, Registration
+from boathouse.apps.tokens.persistence.records import CODE, REFRESH, Client, Registration
+from boathouse.apps.tokens.protocol import redirects
+from boathouse.apps.tokens.protocol.grants import PUBLIC
 from boathouse.apps.tokens.web import Call
 from boathouse.errors import InputError
 from boathouse.wlcg.scopes import format_scopes, narrow, parse

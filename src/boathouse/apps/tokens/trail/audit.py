@@ -22,10 +22,10 @@ from sqlalchemy import Connection, Engine, bindparam, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import SQLAlchemyError
 
-from boathouse.apps.tokens import history
-from boathouse.apps.tokens.database import transaction
-from boathouse.apps.tokens.sampling import FIELD_AT_MOST, Sampler
-from boathouse.apps.tokens.schema import audit
+from boathouse.apps.tokens.persistence.database import transaction
+from boathouse.apps.tokens.persistence.schema import audit
+from boathouse.apps.tokens.trail import history
+from boathouse.apps.tokens.trail.sampling import FIELD_AT_MOST, Sampler
 from boathouse.errors import StateError
 
 _LOG = logging.getLogger(__name__)

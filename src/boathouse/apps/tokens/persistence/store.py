@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, case, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 
-from boathouse.apps.tokens import schema as t
 from boathouse.apps.tokens.passwords import Hasher
-from boathouse.apps.tokens.policies import Effect, Policy
-from boathouse.apps.tokens.records import Client, Code, Device, RefreshToken, Registration, User
+from boathouse.apps.tokens.persistence import schema as t
+from boathouse.apps.tokens.persistence.records import Client, Code, Device, RefreshToken, Registration, User
+from boathouse.apps.tokens.rights.policies import Effect, Policy
 from boathouse.wlcg.scopes import narrow, parse
 
 LONGEST_LIFE_S = 6 * 3600

@@ -17,14 +17,14 @@ from authlib.oauth2.rfc6749 import OAuth2Payload, OAuth2Request
 from authlib.oauth2.rfc6749.errors import InvalidRequestError, InvalidScopeError
 from starlette.responses import JSONResponse, Response
 
-from boathouse.apps.tokens import tracing
-from boathouse.apps.tokens.clientauth import client_secret_basic
 from boathouse.apps.tokens.issuer import Issuer
-from boathouse.apps.tokens.minting import ANY_AUDIENCE, AccessToken
 from boathouse.apps.tokens.passwords import fingerprint, random_token
-from boathouse.apps.tokens.policies import allowed, expanded
-from boathouse.apps.tokens.records import REFRESH, Client, User
-from boathouse.apps.tokens.store import Store
+from boathouse.apps.tokens.persistence.records import REFRESH, Client, User
+from boathouse.apps.tokens.persistence.store import Store
+from boathouse.apps.tokens.protocol.clientauth import client_secret_basic
+from boathouse.apps.tokens.protocol.minting import ANY_AUDIENCE, AccessToken
+from boathouse.apps.tokens.rights.policies import allowed, expanded
+from boathouse.apps.tokens.trail import tracing
 from boathouse.wlcg.scopes import HOST, Scope, narrow
 
 # Authlib writes tokens and secrets' owners at debug level.

@@ -10,8 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, delete, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from boathouse.apps.tokens import schema as t
-from boathouse.apps.tokens.providers import Provider, login_for
+from boathouse.apps.tokens.persistence import schema as t
+from boathouse.apps.tokens.upstream.providers import Provider, login_for
 
 _TEXT_AT_MOST = 200
 

@@ -13,10 +13,10 @@ from authlib.oauth2.rfc6749.errors import (
     UnauthorizedClientError,
 )
 
-from boathouse.apps.tokens.endpoints import BusyError
-from boathouse.apps.tokens.grants import SECRET, requested
-from boathouse.apps.tokens.oauth import Login, Request, Server
-from boathouse.apps.tokens.records import Client, User
+from boathouse.apps.tokens.persistence.records import Client, User
+from boathouse.apps.tokens.protocol.endpoints import BusyError
+from boathouse.apps.tokens.protocol.grants import SECRET, requested
+from boathouse.apps.tokens.protocol.oauth import Login, Request, Server
 from boathouse.errors import ServiceError
 from boathouse.wlcg.scopes import Scope, format_scopes, narrow, parse
 from boathouse.wlcg.urns import ACCESS_TOKEN, EXCHANGE_GRANT, JWT

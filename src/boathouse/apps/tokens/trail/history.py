@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, and_, select, text
 from sqlalchemy.engine import RowMapping
 
-from boathouse.apps.tokens import schema as t
+from boathouse.apps.tokens.persistence import schema as t
 
 CHANGE_LOCK = 0x73656564
 """Advisory lock of PostgreSQL that every change of these tables holds until its end."""

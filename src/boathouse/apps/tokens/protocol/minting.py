@@ -12,9 +12,9 @@ from authlib.oidc.core.grants.util import create_half_hash
 from joserfc import jwt
 from joserfc.errors import JoseError
 
-from boathouse.apps.tokens import groups
-from boathouse.apps.tokens.keys import KeyRing
-from boathouse.apps.tokens.records import Client, User
+from boathouse.apps.tokens.persistence.records import Client, User
+from boathouse.apps.tokens.rights import groups
+from boathouse.apps.tokens.signing.keys import KeyRing
 from boathouse.wlcg.scopes import Scope, format_scopes
 from boathouse.wlcg.verify import ALGORITHMS
 

@@ -10,10 +10,10 @@ from authlib.oauth2.rfc7636 import CodeChallenge
 from authlib.oauth2.rfc8628 import DeviceCodeGrant
 from authlib.oidc.core.grants.util import validate_request_prompt
 
-from boathouse.apps.tokens import records
-from boathouse.apps.tokens.oauth import Login, Request, Server, permitted, speakable
 from boathouse.apps.tokens.passwords import fingerprint, random_token
-from boathouse.apps.tokens.records import Client, Code, Device, RefreshToken, User
+from boathouse.apps.tokens.persistence import records
+from boathouse.apps.tokens.persistence.records import Client, Code, Device, RefreshToken, User
+from boathouse.apps.tokens.protocol.oauth import Login, Request, Server, permitted, speakable
 from boathouse.errors import InputError
 from boathouse.wlcg.scopes import Scope, covers, format_scopes, parse
 from boathouse.wlcg.urns import DEVICE_GRANT

@@ -1,0 +1,1 @@
+"""Who may have which scope on which path, now and at any time before."""

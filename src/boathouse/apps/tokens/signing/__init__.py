@@ -1,0 +1,1 @@
+"""Keys: our own, their rotation and withdrawal, and those of other issuers."""
