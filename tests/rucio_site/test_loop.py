@@ -133,7 +133,7 @@ def test_stopping_ends_a_busy_daemon_by_its_own_flag():
     stop.set()
     thread.join(10)
     assert result == [True]
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8
 
 
 def test_the_report_is_a_runners(tmp_path):

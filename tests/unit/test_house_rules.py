@@ -144,10 +144,10 @@ def _reraises(entry: str) -> bool:
 
 @pytest.mark.parametrize("app", ["tokens", "transfers"])
 def test_migrations_stand_in_one_line_up_to_the_version_that_the_code_wants(app: str) -> None:
-    home = CHECKOUT / "src" / "boathouse" / "apps" / app
-    texts = [path.read_text(encoding="utf-8") for path in sorted((home / MIGRATIONS).glob("[0-9]*.py"))]
+    (database,) = (CHECKOUT / "src" / "boathouse" / "apps" / app).rglob("database.py")
+    scripts = sorted((database.parent / MIGRATIONS).glob("[0-9]*.py"))
+    texts = [path.read_text(encoding="utf-8") for path in scripts]
     links = [re.findall(r'^(?:down_)?revision = (?:"(\w+)"|None)$', text, re.MULTILINE) for text in texts]
-    (database,) = home.rglob("database.py")
     head = re.search(r'^HEAD = "(\w+)"$', database.read_text(encoding="utf-8"), re.MULTILINE)
     assert head
     numbers = [f"{number:04}" for number in range(len(texts) + 1)]

@@ -24,6 +24,9 @@ FOCUS = """() => {
           outline: style.outlineStyle === 'none' ? 0 : parseFloat(style.outlineWidth)};
 }"""
 
+FOCUSED = "() => !document.querySelector('[autofocus]') || document.activeElement !== document.body"
+"""The browser gives the focus away with the first picture that it draws, after it says that the page is loaded."""
+
 
 class Driver:
     """The open pages, by number."""
@@ -58,6 +61,7 @@ class Driver:
     def goto(self, page: int, url: str) -> int:
         """Load a URL; its status."""
         answer = self._pages[page].goto(url)
+        self._pages[page].wait_for_function(FOCUSED)
         return answer.status if answer else 0
 
     def press(self, page: int, key: str) -> None:
@@ -68,6 +72,7 @@ class Driver:
         """Press a key that leads to another page, and wait for that one; its URL."""
         with self._pages[page].expect_navigation():
             self._pages[page].keyboard.press(key)
+        self._pages[page].wait_for_function(FOCUSED)
         return self._pages[page].url
 
     def type(self, page: int, text: str) -> None:

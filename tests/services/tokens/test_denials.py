@@ -122,6 +122,6 @@ def test_those_who_wait_do_not_hold_up_the_end(start_issuer: Start) -> None:
         assert not waiting.done()
         began = time.monotonic()
         issuer.stop()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
         assert waiting.result(5) == {"version": 0, "denied": []}
     assert "Cancel 1" not in issuer.log

@@ -180,7 +180,7 @@ def test_a_request_may_wait_for_a_change(box: Box, api: Service, place: str) -> 
     begun = time.monotonic()
     ended = api.request("GET", f"/jobs/{job_id}?wait=30")
     assert ended.body["job_state"] == "CANCELED"
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     known = ended.headers["X-Boathouse-Revision"]
     begun = time.monotonic()
     assert api.request("GET", f"/jobs/{job_id}?wait=1&known={known}").status == 200
