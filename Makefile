@@ -13,9 +13,10 @@ install: ## install what is missing: packages, Python environments, XRootD
 demo: install ## the whole lake and an analysis on it; DATA="FILES…" takes ROOT files of your own
 	@./boathouse demo $(DATA)
 
-test: ## all tests, against real services
+test: ## all tests, against real services, two files at a time; ARGS="-n 0 -k NAME" for some, one by one
 	@install/run --tests
-	@$(PYTHON_MAIN) -m pytest tests/unit tests/services tests/facility tests/faults $(ARGS)
+	@$(PYTHON_MAIN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+	    tests/unit tests/services tests/facility tests/faults $(ARGS)
 
 bench: ## measure beside the peers; ONLY=import for some of it, ONLY=--quick to see that it works
 	@install/run --tests

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,7 @@ from boathouse.run.base import UnitState
 from boathouse.run.local.account import service_account
 from boathouse.run.local.runner import LocalRunner
 from boathouse.run.local.state import State, create_or_open, forget_link, locked
-from boathouse.run.local.supervise import marked_processes
+from boathouse.run.local.supervise import Supervisor, marked_processes
 from boathouse.services.postgres import Postgres
 from boathouse.testing import faults
 from boathouse.testing.scratch import scratch
@@ -131,6 +132,19 @@ def test_a_new_build_restarts_what_runs_from_it(plain_bench: Bench) -> None:
     plain_bench.programs = replace(plain_bench.programs, python=Path(sys.executable), python_build="newer")
     plain_bench.runner.apply(plan)
     assert _pids(plain_bench, plan)["built"] != before
+
+
+def test_a_unit_may_be_restarted_while_its_start_is_awaited(plain_bench: Bench) -> None:
+    supervisor = Supervisor(plain_bench.state, plain_bench.programs.python)
+    again = threading.Timer(0.5, supervisor.start_process, ["renewed"])
+
+    def stop(name: str, state: UnitState, _: str) -> None:
+        if state is UnitState.starting:
+            supervisor.stop_process(name)
+            again.start()
+
+    plain_bench.runner.apply(plain_bench.plan(faults.slow("renewed", plain_bench.scratch, delay_s=0.4)), stop)
+    again.join()
 
 
 def test_a_unit_starts_only_when_all_that_it_needs_is_ready(plain_bench: Bench) -> None:

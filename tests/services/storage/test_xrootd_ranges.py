@@ -37,12 +37,18 @@ def _answer(connection: ssl.SSLSocket) -> bytes:
     """One answer as announced: head, and as many bytes as its Content-Length says."""
     data = bytearray()
     while b"\r\n\r\n" not in data:
-        data += connection.recv(1 << 16)
+        data += _more(connection)
     head = bytes(data).partition(b"\r\n\r\n")[0]
     (length,) = (int(line.split(b":")[1]) for line in head.splitlines() if line.lower().startswith(b"content-length:"))
     while len(data) < len(head) + 4 + length:
-        data += connection.recv(1 << 16)
+        data += _more(connection)
     return bytes(data)
+
+
+def _more(connection: ssl.SSLSocket) -> bytes:
+    data = connection.recv(1 << 16)
+    assert data, "the server closed the connection before the end of its answer"
+    return data
 
 
 @pytest.mark.parametrize("server", ["element", "cache"])

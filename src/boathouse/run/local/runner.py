@@ -181,7 +181,8 @@ class LocalRunner(Runner):
             if answer.ok:
                 return True
             info = self._supervisor.processes().get(unit.name)
-            if info is None or info.state not in {"STARTING", "RUNNING"}:
+            # The keeper may just be restarting it, with a new certificate.
+            if info is None or info.state not in {"STARTING", "RUNNING", "STOPPING", "STOPPED"}:
                 raise self._failure(unit, f"{unit.name} died while starting", info.detail if info else "not supervised")
             if time.monotonic() > deadline:
                 raise self._failure(unit, f"{unit.name} is not ready after {unit.probe.timeout_s:.0f} s", answer.detail)
