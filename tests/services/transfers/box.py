@@ -194,9 +194,19 @@ class Service:
         files: list[dict[str, Any]] = reply.body["files"]
         return files
 
+    def connected(self) -> psycopg.Connection:
+        """A connection of the test's own to the service's database."""
+        return psycopg.connect(self.database_url.replace("postgresql+psycopg", "postgresql"))
+
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.database_url.replace("postgresql+psycopg", "postgresql")) as connection:
+        with self.connected() as connection:
             return connection.execute(query.encode(), values).fetchall()
+
+    def waits_for_a_lock(self, words: str) -> bool:
+        """Whether a statement that matches waits for a lock; ``%`` stands for any words."""
+        query = """SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
+                   AND query LIKE %s"""
+        return bool(self.rows(query, f"%{words}%"))
 
 
 class Box(Units):

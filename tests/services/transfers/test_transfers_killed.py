@@ -64,17 +64,10 @@ class Killed:
     @contextlib.contextmanager
     def waiting_for(self, table: str, mode: str) -> Iterator[psycopg.Connection]:
         """Hold a table so that the service's next change of it waits."""
-        url = self.service.database_url.replace("postgresql+psycopg", "postgresql")
-        with psycopg.connect(url) as connection:
+        with self.service.connected() as connection:
             connection.execute(f"LOCK TABLE {table} IN {mode} MODE".encode())
             yield connection
             connection.rollback()
-
-    def waits(self, words: str) -> bool:
-        """Whether a statement with these words waits for a lock."""
-        query = """SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'
-                   AND query LIKE %s"""
-        return bool(self.service.rows(query, f"%{words}%"))
 
     def check(self, job_id: str, state: str = "FINISHED", *, copies: int = 1) -> None:
         """The file's end: right, once, and nothing else left."""
@@ -107,7 +100,7 @@ def test_while_a_job_is_stored(killed: Killed) -> None:
     with ThreadPoolExecutor(1) as threads:
         with killed.waiting_for("jobs", "SHARE"):
             asked = threads.submit(killed.submit)
-            wait_for("the job is being stored", lambda: killed.waits("INSERT INTO jobs"))
+            wait_for("the job is being stored", lambda: killed.service.waits_for_a_lock("INSERT INTO jobs"))
             killed.kill()
         with pytest.raises(urllib3.exceptions.HTTPError):
             asked.result()
@@ -124,7 +117,7 @@ def test_while_a_file_is_claimed(killed: Killed) -> None:
     wait_for("it waits", lambda: killed.service.why(job_id)[0]["attempts"])
     with killed.waiting_for("files", "SHARE"):
         killed.destination.start()
-        wait_for("the claim waits", lambda: killed.waits("SET file_state = 'ACTIVE'"))
+        wait_for("the claim waits", lambda: killed.service.waits_for_a_lock("SET file_state = 'ACTIVE'"))
         killed.kill()
     killed.go_on()
     killed.check(job_id)
@@ -170,7 +163,7 @@ def test_while_success_is_written(killed: Killed) -> None:
     wait_for("the check is asked for", lambda: killed.destination.seen.held)
     with killed.waiting_for("jobs", "EXCLUSIVE"):
         killed.destination.let_go()
-        wait_for("the outcome waits", lambda: killed.waits(_SETTLE))
+        wait_for("the outcome waits", lambda: killed.service.waits_for_a_lock(_SETTLE))
         killed.kill()
     killed.go_on()
     killed.check(job_id)
@@ -193,7 +186,7 @@ def test_while_a_failure_is_written(killed: Killed, fault: str) -> None:
     wait_for("the copy is asked for", lambda: killed.destination.seen.held)
     with killed.waiting_for("jobs", "EXCLUSIVE"):
         killed.destination.let_go()
-        wait_for("the outcome waits", lambda: killed.waits(_SETTLE))
+        wait_for("the outcome waits", lambda: killed.service.waits_for_a_lock(_SETTLE))
         killed.kill()
     killed.service.start()
     failed = fault == "the-last"
@@ -234,7 +227,9 @@ def test_while_a_job_is_canceled(killed: Killed, *, committed: bool) -> None:
             asked = threads.submit(killed.service.request, "DELETE", f"/jobs/{job_id}")
             wait_for(
                 "the cancellation waits",
-                lambda: killed.waits("UPDATE files SET file_state=%finish_time=now()" if committed else _CANCEL),
+                lambda: killed.service.waits_for_a_lock(
+                    "UPDATE files SET file_state=%finish_time=now()" if committed else _CANCEL
+                ),
             )
             if committed:
                 # What waits behind the cancellation is the worker's own release of the file.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from boathouse.apps.transfers import admission
 from boathouse.testing.wait import wait_for
 
 from .box import Box, Reply, Service
@@ -80,7 +82,8 @@ def test_a_ban_may_let_jobs_wait(box: Box, api: Operated, place: str) -> None:
     before = api.submit(waiting(box, f"{place}/f"))
     wait = {"storage": "127.0.1.19:1", "status": "wait", "allow_submit": True}
     assert api.operate("POST", "/ban/se", {**wait, "status": "cancel"}).status == 400
-    assert before in api.operate("POST", "/ban/se", wait).body
+    # An attempt may be under way just now.
+    wait_for("it waits for the end of the ban", lambda: before in api.operate("POST", "/ban/se", wait).body)
     after = api.submit(waiting(box, f"{place}/g"))
     # An attempt that was under way when the ban came is not broken off.
     wait_for("both wait", lambda: states(api, before) == states(api, after) == ["ON_HOLD"])
@@ -125,6 +128,42 @@ def test_a_banned_person_is_not_let_in_and_loses_what_waits(box: Box, api: Opera
     assert (ban["dn"], ban["message"]) == ("mallory", "asked too much")
     assert api.operate("DELETE", "/ban/dn?user_dn=mallory").status == 204
     assert api.request("GET", "/jobs", token=mallory).status == 200
+
+
+def test_whoever_is_being_banned_gets_no_job_in(box: Box, api: Operated, place: str) -> None:
+    """A ban that comes while a job is being stored waits for it, and ends it with the others."""
+    eve = box.issuer.token(TRANSFERS, "fts", subject="eve")
+    body = {"files": [waiting(box, f"{place}/f")], "params": {}}
+    ban = {"user_dn": "eve"}
+    with ThreadPoolExecutor(2) as threads:
+        with api.connected() as connection:
+            connection.execute("LOCK TABLE jobs IN SHARE MODE")
+            stored = threads.submit(api.request, "POST", "/jobs", body, token=eve)
+            wait_for("the job is being stored", lambda: api.waits_for_a_lock("INSERT INTO jobs"))
+            banned = threads.submit(api.operate, "POST", "/ban/dn", ban)
+            wait_for("the ban waits", lambda: api.waits_for_a_lock("SELECT pg_advisory_xact_lock(") or banned.done())
+        job_id = stored.result().body["job_id"]
+        assert banned.result().body == [job_id]
+    job = api.operate("GET", f"/jobs/{job_id}").body
+    assert (job["job_state"], job["reason"]) == ("CANCELED", "User banned")
+    api.operate("DELETE", "/ban/dn?user_dn=eve")
+
+
+def test_a_ban_that_came_since_the_request_began_is_seen(box: Box, api: Operated, place: str) -> None:
+    trent = box.issuer.token(TRANSFERS, "fts", subject="trent")
+    body = {"files": [waiting(box, f"{place}/f")], "params": {}}
+    assert api.request("GET", "/jobs", token=trent).status == 200
+    with ThreadPoolExecutor(1) as threads:
+        with api.connected() as connection:
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", [admission.BAN_LOCK])
+            stored = threads.submit(api.request, "POST", "/jobs", body, token=trent)
+            wait_for("the job waits", lambda: api.waits_for_a_lock("SELECT pg_advisory_xact_lock_shared("))
+            connection.execute("INSERT INTO banned_people (subject, admin) VALUES ('trent', 'operator')")
+            connection.commit()
+        refused = stored.result()
+    assert (refused.status, refused.body["message"]) == (403, "The user has been banned")
+    assert api.rows("SELECT 1 FROM jobs WHERE owner = 'trent'") == []
+    api.operate("DELETE", "/ban/dn?user_dn=trent")
 
 
 def test_files_of_a_job_end_one_by_one(box: Box, api: Operated, place: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -173,3 +174,27 @@ def test_a_token_that_is_revoked_at_the_issuer_is_refused_at_once(box: Box, serv
     )
     assert "it was revoked" in refused.body["message"]
     assert service.request("GET", "/whoami", token=other).status == 200
+
+
+@pytest.mark.parametrize("side", ["SOURCE", "DESTINATION"])
+def test_no_copy_begins_with_a_token_that_was_revoked_at_the_issuer(
+    box: Box, service: Service, place: str, side: str
+) -> None:
+    """Storage checks tokens alone and would take it; the service knows of it."""
+    data = os.urandom(5000)
+    box.put(f"{place}/f", data)
+    renew_own_token(box, service)
+    tokens = {
+        "SOURCE": box.real_issuer.token(SOURCE, "storage.read:/lake"),
+        "DESTINATION": box.real_issuer.token(DESTINATION, "storage.read:/lake storage.modify:/lake"),
+    }
+    sent = box.file(f"{place}/f", data, source_tokens=[tokens["SOURCE"]], destination_token=tokens["DESTINATION"])
+    box.real_issuer.revoke(tokens[side])
+    heard = box.real_issuer.token(TRANSFERS, "fts")
+    box.real_issuer.revoke(heard)
+    wait_for("the service has heard of it", lambda: service.request("GET", "/whoami", token=heard).status == 401)
+    job = service.finished(service.submit(sent))
+    assert job["job_state"] == "FAILED"
+    assert re.fullmatch(rf"{side} \[auth\] the token for .* counts no more: it was revoked", job["files"][0]["reason"])
+    assert service.why(job["job_id"])[0]["verdict"]["layer"] == "token"
+    assert box.destination.holds(f"{place}/f") is None

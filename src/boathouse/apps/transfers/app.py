@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from boathouse.apps.transfers.admission import BannedError
 from boathouse.apps.transfers.archive import Archive
 from boathouse.apps.transfers.auth import Gate, ScopeError
 from boathouse.apps.transfers.configuration import Configuration
@@ -46,7 +47,7 @@ def create(settings: Settings, engine: Engine) -> ASGIApp:
     async def lifespan(application: Starlette) -> AsyncIterator[None]:
         base_id = uuid.uuid5(uuid.NAMESPACE_URL, f"{settings.issuer}/{settings.audience}")
         metrics, changes, gate = Metrics(), Changes(), Gate(settings)
-        worker = Worker(settings, engine, metrics)
+        worker = Worker(settings, engine, metrics, gate.denied)
         store = Store(engine, Seal(settings.store_key), base_id, settings.limits)
         worker.hub.on(JOBS, changes.happened)
         steering = Steering(engine, settings)
@@ -116,6 +117,8 @@ async def _own_error(request: Request, error: Exception) -> Response:
     match error:
         case ScopeError():
             status, headers = HTTPStatus.FORBIDDEN, {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
+        case BannedError():
+            status, headers = HTTPStatus.FORBIDDEN, {}
         case AuthError():
             status, headers = HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": 'Bearer error="invalid_token"'}
         case InputError():

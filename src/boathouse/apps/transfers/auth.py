@@ -8,7 +8,7 @@ import time
 from collections import OrderedDict
 from datetime import UTC, datetime
 
-from boathouse.apps.transfers.jwt import payload
+from boathouse.apps.transfers.jwt import key_name, payload
 from boathouse.apps.transfers.settings import Settings, TrustedIssuer
 from boathouse.apps.transfers.store import Caller
 from boathouse.errors import AuthError
@@ -30,6 +30,11 @@ def subject_of(issuer: TrustedIssuer, subject: str) -> str:
     return f"{issuer.name}:{subject}"
 
 
+def _vo(claims: Claims) -> str:
+    """The VO of the first group, ``/vo/subgroup``; empty if there is none."""
+    return claims.groups[0].strip("/").partition("/")[0] if claims.groups else ""
+
+
 class Gate:
     """Lets callers in. Shared between threads.
 
@@ -39,10 +44,10 @@ class Gate:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        denials = Denials()
-        self._verifier = Verifier(settings.issuer, settings.audience, settings.ca_file, denials=denials)
+        self._denials = Denials()
+        self._verifier = Verifier(settings.issuer, settings.audience, settings.ca_file, denials=self._denials)
         self._follower = Follower(
-            denials,
+            self._denials,
             settings.issuer,
             settings.client_id,
             settings.client_secret,
@@ -65,6 +70,14 @@ class Gate:
     def _heard(self, kinds: frozenset[str]) -> None:
         if "key" in kinds:
             self._verifier.refresh()
+
+    def denied(self, token: str) -> str | None:
+        """Why a token that is carried for somebody counts no more at the facility's issuer; None if it does.
+
+        Storage checks tokens by itself, and knows nothing of that list. Just after the start this may wait for it.
+        """
+        claims = payload(token)
+        return self._denials.reason(claims, key_name(token)) if claims.get("iss") == self._settings.issuer else None
 
     def caller(self, authorization: str | None) -> Caller:
         """The caller of a request.
@@ -98,7 +111,7 @@ class Gate:
         return Caller(
             subject=claims.sub,
             client_id=claims.client_id,
-            vo=claims.groups[0].split("/")[1] if claims.groups else self._settings.vo,
+            vo=_vo(claims) or self._settings.vo,
             expires_at=datetime.fromtimestamp(claims.exp, UTC),
             operator=claims.sub in self._settings.operators,
         )

@@ -89,9 +89,18 @@ class Copier:
         renewal: who renews tokens.
         ledger: the queue.
         settings: limits, and the storage elements that the facility knows.
+        denied: why a token was revoked at its issuer, if it was; it may take a while.
     """
 
-    def __init__(self, storage: Storage, renewal: Renewal, ledger: Ledger, settings: Settings) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        renewal: Renewal,
+        ledger: Ledger,
+        settings: Settings,
+        denied: Callable[[str], str | None] = lambda _: None,
+    ) -> None:
+        self._denied = denied
         self._storage = storage
         self._renewal = renewal
         self._ledger = ledger
@@ -131,6 +140,7 @@ class Copier:
 
     async def _copy(self, attempt: _Attempt) -> _Done:
         work = attempt.work
+        await asyncio.to_thread(self._require_unrevoked, work)
         await self._dest_token(attempt)
         await self._source_token(attempt)
         if attempt.size_bytes is None or (attempt.algorithm and attempt.checksum is None):
@@ -182,6 +192,12 @@ class Copier:
             await self._remove(attempt)
         hosts = {"source_host": work.source_host, "destination_host": work.dest_host}
         raise CopyError(await self._whose_bytes(attempt, of_push(answer.status, answer.text, **hosts)))
+
+    def _require_unrevoked(self, work: Work) -> None:
+        """Begin nothing with a token that its issuer has revoked: storage would take it until it ends."""
+        for side, token in ((Side.DESTINATION, work.dest_token), (Side.SOURCE, work.source_token)):
+            if token is not None and (why := self._denied(token.value)):
+                raise CopyError(Failure(side, ErrorClass.auth, f"the token for {token.host} counts no more: {why}"))
 
     async def _source_token(self, attempt: _Attempt) -> None:
         token, margin = attempt.source_token or attempt.work.source_token, self._limits.token_margin_s

@@ -12,14 +12,23 @@ from typing import Any
 
 def payload(token: str) -> Mapping[str, Any]:
     """The unverified claims; empty if the token is opaque."""
+    return _part(token, 1)
+
+
+def key_name(token: str) -> str:
+    """The name of the key that signed it, as it says itself; empty if it does not."""
+    return str(_part(token, 0).get("kid", ""))
+
+
+def _part(token: str, number: int) -> Mapping[str, Any]:
     parts = token.split(".")
     if len(parts) != 3:
         return {}
     try:
-        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        found = json.loads(base64.urlsafe_b64decode(parts[number] + "=" * (-len(parts[number]) % 4)))
     except (binascii.Error, ValueError):
         return {}
-    return claims if isinstance(claims, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def expiry(token: str) -> datetime | None:

@@ -179,10 +179,7 @@ def load(connection: Connection) -> Policy:
         limit = StorageLimit(**{name: row[name] for name in StorageLimit.__dataclass_fields__})
         storage.update(dict.fromkeys([ANY] if row["se"] == ANY else row["hosts"], limit))
     return Policy(
-        bans=tuple(
-            Ban(row["se"], frozenset(row["hosts"]), row["vo"], BanStatus(row["status"]), row["message"])
-            for row in rows(banned)
-        ),
+        bans=bans(connection),
         storage=storage,
         links=tuple(
             LinkLimit(*_ends(row), min_active=row["min_active"], max_active=row["max_active"])
@@ -191,6 +188,14 @@ def load(connection: Connection) -> Policy:
         shares=tuple(Share(*_ends(row), vo=row["vo"], share=row["share"]) for row in rows(shares)),
         activities={row["vo"]: row["share"] for row in rows(activity_shares) if row["active"]},
         defaults={row["vo_name"]: Defaults(row["retry"], row["max_time_queue"]) for row in rows(defaults)},
+    )
+
+
+def bans(connection: Connection) -> tuple[Ban, ...]:
+    """Storage elements that are banned now."""
+    return tuple(
+        Ban(row["se"], frozenset(row["hosts"]), row["vo"], BanStatus(row["status"]), row["message"])
+        for row in connection.execute(select(banned)).mappings()
     )
 
 

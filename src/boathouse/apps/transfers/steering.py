@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from sqlalchemy import Connection, Engine, delete, func, insert, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from boathouse.apps.transfers import database, policy, views
+from boathouse.apps.transfers import admission, database, policy, views
 from boathouse.apps.transfers.cancellation import Cancellation
 from boathouse.apps.transfers.events import WORK, notify
 from boathouse.apps.transfers.policy import ANY, BanStatus, Policy
@@ -152,6 +152,7 @@ class Steering:
             raise InputError("a ban must name one storage element", got=se)
         row = {"hosts": hosts, "status": status, "message": message, "admin": admin, "added": func.now()}
         with self._engine.begin() as connection:
+            admission.alone(connection)
             connection.execute(
                 upsert(banned)
                 .values(se=se, vo=vo, **row)
@@ -190,6 +191,7 @@ class Steering:
         """Ban a person; returns the jobs that were canceled."""
         row = {"message": message, "admin": admin, "added": func.now()}
         with self._engine.begin() as connection:
+            admission.alone(connection)
             connection.execute(
                 upsert(banned_people)
                 .values(subject=subject, **row)

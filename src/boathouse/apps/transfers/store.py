@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from boathouse.apps.transfers import counts, database, intake
+from boathouse.apps.transfers import admission, counts, database, intake
 from boathouse.apps.transfers.events import CANCEL, JOBS, WORK, notify
 from boathouse.apps.transfers.seal import Seal
 from boathouse.apps.transfers.settings import Limits
@@ -78,6 +78,7 @@ class Store:
             The job's id.
 
         Raises:
+            BannedError: the caller, or a storage element of it, is banned.
             ConflictError: a job of this deterministic id exists.
             FullError: too many files wait already.
         """
@@ -87,6 +88,7 @@ class Store:
         job_id = str(made)
         try:
             with self._engine.begin() as connection:
+                admission.require_welcome(connection, submission, owner=caller.subject, vo=caller.vo)
                 intake.require_room(connection, submission, caller.vo, self._limits)
                 who = {"owner": caller.subject, "client_id": caller.client_id, "vo": caller.vo}
                 intake.store(connection, self._seal, job_id, submission, **who)

@@ -24,6 +24,8 @@ _LONGEST_TOKEN = 8192
 """Servers answer longer headers by breaking the connection."""
 _LONGEST_METADATA = 16384
 _MOST_SOURCES = 16
+_SOURCES_PER_FILE = 4
+"""On average over the files of a job, of the most that it may have: each is a row."""
 _PRIORITIES = range(1, 6)
 
 
@@ -106,6 +108,8 @@ def parse(body: object, *, files_per_job: int, doors: Mapping[str, str], https_o
     if len(files) > files_per_job:
         raise _fault(f"too many files in one job: at most {files_per_job}", len(files))
     transfers = tuple(_transfer(entry, number, doors, https_of) for number, entry in enumerate(files))
+    if (total := sum(len(each.sources) for each in transfers)) > _SOURCES_PER_FILE * files_per_job:
+        raise _fault(f"too many sources in one job: at most {_SOURCES_PER_FILE * files_per_job}", total)
     destinations = [each.destination.url for each in transfers]
     if len(set(destinations)) < len(destinations):
         raise _fault("the same destination twice in one job", max(destinations, key=destinations.count))
@@ -123,7 +127,7 @@ def parse(body: object, *, files_per_job: int, doors: Mapping[str, str], https_o
         queue_s=_duration(params.get("max_time_in_queue")),
         sid=_sid(params),
         metadata=_metadata(params.get("job_metadata"), "job_metadata"),
-        params=dict(params),
+        params=_metadata({name: value for name, value in params.items() if name != "job_metadata"}, "params"),
     )
 
 

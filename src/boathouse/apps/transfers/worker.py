@@ -61,9 +61,12 @@ class Worker:
         settings: the service's settings.
         engine: the database.
         metrics: where copies are counted.
+        denied: why a token was revoked at its issuer, if it was.
     """
 
-    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, engine: Engine, metrics: Metrics, denied: Callable[[str], str | None]
+    ) -> None:
         seal = Seal(settings.store_key)
         self._settings = settings
         self._limits = settings.limits
@@ -75,7 +78,7 @@ class Worker:
         self.hub = Hub(settings.database_url.replace("+psycopg", "", 1), self._queue.worker)
         self._storage = Storage(settings.ca_file, settings.limits)
         self._renewal = Renewal(settings, self._current, self._renewed)
-        self._copier = Copier(self._storage, self._renewal, self, settings)
+        self._copier = Copier(self._storage, self._renewal, self, settings, denied)
         self._meter = Meter()
         self._optimizer = Optimizer(engine, settings.limits)
         self._running: dict[int, tuple[Work, asyncio.Task[None]]] = {}

@@ -147,7 +147,8 @@ class Handlers:
             if size > limit:
                 raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {limit} bytes")
             parts.append(part)
-        return _json(b"".join(parts))
+        # A large one takes a while, and copies go on meanwhile.
+        return await thread(_json, b"".join(parts))
 
     async def _input(self, request: Request) -> Mapping[str, Any]:
         """An object: of the query, of a form, or of a JSON body."""

@@ -14,8 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from boathouse.apps.transfers import diagnosis, submission, urls, views
-from boathouse.apps.transfers.policy import BanStatus
+from boathouse.apps.transfers import diagnosis, submission, views
 from boathouse.apps.transfers.rest.base import (
     Handlers,
     Services,
@@ -34,6 +33,8 @@ from boathouse.errors import InputError
 
 REVISION = "X-Boathouse-Revision"
 _LARGEST_LIST = 500
+_LARGEST_ANSWER = 50_000
+"""Files of several jobs in one answer; one job may have what it was submitted with."""
 _LOOK_UP_S = 10.0
 _LOOK_UP_THREADS = 4
 
@@ -63,7 +64,7 @@ class Jobs(Handlers):
 
     async def submit(self, request: Request) -> Response:
         """Submit a job."""
-        caller = await self._caller(request)
+        await self._caller(request)
         body = await self._body(request)
         settings, reach = self._services.settings, self._services.reach
         # Thousands of files take a while, and copies go on meanwhile.
@@ -76,24 +77,16 @@ class Jobs(Handlers):
         )
         reach.check_destinations(each.destination.url for each in parsed.transfers)
         await self._look_up(reach.unknown(place.url for each in parsed.transfers for place in each.sources))
-        parsed = await thread(self._by_policy, parsed, caller)
-        return JSONResponse({"job_id": await thread(self._store.submit, parsed, caller)})
+        return JSONResponse({"job_id": await thread(self._take, parsed, request.headers.get("authorization"))})
+
+    def _take(self, parsed: Submission, authorization: str | None) -> str:
+        """Store a job. The token is looked at again: names may have been looked up for long, and it be revoked."""
+        caller = self._known(authorization)
+        return self._store.submit(self._by_policy(parsed, caller), caller)
 
     def _by_policy(self, parsed: Submission, caller: Caller) -> Submission:
-        """The submission with the operator's defaults for what it does not say.
-
-        Raises:
-            HTTPException: a storage element of it is banned, and new jobs do not wait for it.
-        """
-        policy = self._steering.decisions().policy
-        for ban in policy.bans:
-            if ban.status is not BanStatus.WAIT_AS and any(
-                ban.holds(urls.host_of(place.url), caller.vo)
-                for each in parsed.transfers
-                for place in (*each.sources, each.destination)
-            ):
-                raise HTTPException(HTTPStatus.FORBIDDEN, ban.words)
-        default = policy.default(caller.vo)
+        """The submission with the operator's defaults for what it does not say."""
+        default = self._steering.decisions().policy.default(caller.vo)
         if parsed.attempts is None and default.retry:
             parsed = replace(parsed, attempts=submission.attempts(default.retry))
         if parsed.queue_s is None and default.max_time_queue:
@@ -148,6 +141,12 @@ class Jobs(Handlers):
         answers = await self._jobs(job_ids, caller)
         if fields := request.query_params.get("files"):
             found = [job["job_id"] for job in answers if job["http_status"] == "200 Ok"]
+            total = sum(job["elements"] for job in answers if job["http_status"] == "200 Ok")
+            if len(found) > 1 and total > _LARGEST_ANSWER:
+                raise HTTPException(
+                    HTTPStatus.BAD_REQUEST,
+                    f"These jobs have {total} files: ask for fewer, with at most {_LARGEST_ANSWER} together",
+                )
             files = await self._files(found)
             for job in answers:
                 if job["job_id"] in files:
