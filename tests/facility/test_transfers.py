@@ -13,6 +13,7 @@ from boathouse.lake.http import ONCE, Http
 from boathouse.lake.lake import Lake
 from boathouse.lake.names import Did
 from boathouse.testing.box import Box
+from boathouse.testing.wait import wait_for
 
 SIZE = 50_000
 
@@ -96,3 +97,37 @@ def test_a_job_is_ended_by_its_owner_and_by_nobody_else_but_the_operator(lake_bo
 def test_a_state_that_there_is_not_is_refused(lake_box: Box) -> None:
     refused = lake_box.cli("transfer", "list", "--is", "LOST", user="alice", check=False)
     assert (refused.returncode, "unknown state" in refused.stderr) == (2, True)
+
+
+def test_c4_a_user_asks_why_the_own_rule_waits(lake_box: Box) -> None:
+    """The job is the catalogue's, with other people's files perhaps; the rule is the user's."""
+    did, lake = Did("testing", "why-it-waits"), lake_box.login("alice")
+    path = lake_box.work / "why-it-waits-0.dat"
+    path.write_bytes(os.urandom(SIZE))
+    lake.put([path], scope="testing", dataset=did, rse_expression="CNAF-STORM")
+    (file,) = lake.files(did, prefer="replica")
+    url = next(url for url in file.urls if url.startswith("https:"))
+    response = Http(lake.endpoints.ca_bundle).request(
+        "DELETE", url, headers={"Authorization": f"Bearer {lake.token()}"}, retry=ONCE
+    )
+    assert response.status < 300, response.data
+    (rule_id,) = lake.rules.add([did], "PIC-DCACHE", account="alice")
+    tried = wait_for(
+        "the copy was tried",
+        lambda: [
+            found
+            for found in lake.rules.why(rule_id)["files"]
+            if found["transfer"] and any(each["attempts"] for each in found["transfer"]["files"])
+        ],
+        timeout_s=90,
+    )
+    verdict = tried[0]["transfer"]["files"][0]["verdict"]
+    assert (verdict["class"], verdict["layer"], verdict["side"]) == ("source", "storage", "SOURCE")
+    told = lake_box.cli("rule", "why", rule_id, user="alice").stdout
+    for words in ("why-it-waits-0.dat at PIC-DCACHE", "verdict  source (storage)", "404"):
+        assert words in told, told
+    job_id = tried[0]["request"]["job"]
+    assert lake_box.cli("transfer", "why", job_id, user="alice", check=False).returncode == 11
+    refused = lake_box.cli("rule", "why", rule_id, user="bob", check=False)
+    assert (refused.returncode, "belongs to alice" in refused.stderr) == (7, True), refused.stderr
+    lake.rules.remove(rule_id, now=True)

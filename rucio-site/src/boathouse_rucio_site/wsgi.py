@@ -23,7 +23,7 @@ logs.configure()
 from rucio.web.rest.flaskapi.v1.common import generate_http_error_flask  # noqa: E402
 from rucio.web.rest.flaskapi.v1.main import application  # noqa: E402
 
-from boathouse_rucio_site import cache, denials, events, jwt, pool  # noqa: E402
+from boathouse_rucio_site import cache, denials, events, jwt, pool, waiting  # noqa: E402
 
 logs.configure()
 
@@ -77,6 +77,7 @@ def _heard(topic: str) -> None:
         cache.flush()
 
 
+application.register_blueprint(waiting.blueprint())
 pool.watch()
 denials.lists.follow(jwt.issuers())
 events.Listener(_heard, cache.flush).start()

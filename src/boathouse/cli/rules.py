@@ -1,13 +1,14 @@
-"""``rule add|show|list|update|move|remove``: where data shall be, and until when."""
+"""``rule add|show|why|list|update|move|remove``: where data shall be, and until when."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from boathouse.cli.common import Json, State, emit, err, out
 from boathouse.cli.lakes import columns, open_lake, waiting
+from boathouse.cli.transfers import tell_file
 from boathouse.errors import InputError
 from boathouse.lake.lake import Lake
 from boathouse.lake.names import Did
@@ -85,6 +86,55 @@ def show(rule_id: RuleId, state: State = None, *, as_json: Json = False) -> None
         emit(as_json_rule(rule))
     else:
         typer.echo(block(rule))
+
+
+_STATES = {
+    "OK": "All copies are there.",
+    "WAITING_APPROVAL": "It waits for somebody to approve it: boathouse rule list --all, by an administrator.",
+    "SUSPENDED": "It is suspended: no copies are made.",
+    "INJECT": "The catalogue is working out where the copies are to be.",
+}
+"""What is to be said of a rule that has no files to tell of."""
+
+
+def why(rule_id: RuleId, state: State = None, *, as_json: Json = False) -> None:
+    """Tell why a rule of yours is not OK: for each file what is awaited, what was tried, what each side answered."""
+    rules = open_lake(state).rules
+    rule = rules.get(rule_id)
+    document = rules.why(rule_id)
+    if as_json:
+        emit({"rule": as_json_rule(rule), **document})
+        return
+    out.print(f"{rule.id} {rule.state}[{rule.locks}] {rule.did} at {rule.rse_expression}", style="bold", markup=False)
+    if rule.error:
+        out.print(f"error    {rule.error}", markup=False)
+    if not document["files"]:
+        out.print(_STATES.get(rule.state, "No file of it waits."), markup=False)
+    for file in document["files"]:
+        _tell_waiting(file)
+    if document["left_out"]:
+        out.print(f"\n… and {document['left_out']:,} more files.", markup=False)
+
+
+def _tell_waiting(file: dict[str, Any]) -> None:
+    out.print(f"\n{file['scope']}:{file['name']} at {file['rse']}: {file['lock']}", style="bold", markup=False)
+    request, transfer = file["request"], file["transfer"]
+    if request is None:
+        out.print("  request  none yet: the catalogue's daemons have not come to it", markup=False)
+        return
+    facts = [request["state"], f"from {request['source']}" if request["source"] else "from a source to be chosen"]
+    facts += [f"repetition {request['retries']}"] if request["retries"] else []
+    facts += ["ended; the catalogue tries again after a while"] if request["over"] else []
+    out.print(f"  request  {', '.join(facts)}", markup=False)
+    if request["error"]:
+        out.print(f"  error    {request['error']}", markup=False)
+    if transfer is None:
+        return
+    out.print(f"  job      {request['job']}", markup=False)
+    if transfer["error"]:
+        out.print(f"  unknown  {transfer['error']}", markup=False)
+    for each in transfer["files"]:
+        tell_file(each)
 
 
 def list_(
@@ -165,6 +215,7 @@ def register(app: typer.Typer) -> None:
     rule = typer.Typer(no_args_is_help=True, help="Replication rules: where data shall be, and until when.")
     rule.command("add", epilog="Example: boathouse rule add cms:DoubleMu 'QOS=CHEAP-ANALYSIS' --copies 1 --wait")(add)
     rule.command("show", epilog="Example: boathouse rule show f479b8893f4c4701a1e887f23e47f260")(show)
+    rule.command("why", epilog="Example: boathouse rule why f479b8893f4c4701a1e887f23e47f260")(why)
     rule.command("list", epilog="Examples: boathouse rule list | boathouse rule list cms:DoubleMu")(list_)
     rule.command("update", epilog="Example: boathouse rule update f479b8893f4c4701a1e887f23e47f260 --lifetime '30 d'")(
         update

@@ -122,10 +122,11 @@ def why(job_id: JobId, state: State = None, *, operator: AsOperator = False, as_
     if classes:
         out.print(f"Troubled files: {classes}.", markup=False)
     for file in document["files"]:
-        _tell_file(file)
+        tell_file(file)
 
 
-def _tell_file(file: dict[str, Any]) -> None:
+def tell_file(file: dict[str, Any]) -> None:
+    """Print what is known of a file of a job, as ``GET /jobs/<id>/why`` gives it."""
     out.print(f"\n{file['file_state']}  {file['source']} -> {file['destination']}", style="bold", markup=False)
     for attempt in file["attempts"]:
         kind = f" [{attempt['error_class']}]" if attempt["error_class"] else ""

@@ -207,6 +207,21 @@ class Rules:
         """
         return Rule.from_document(self._rest.call("GET", f"/rules/{_checked(rule_id)}", {"estimate_ttc": False}))
 
+    def why(self, rule_id: str) -> Json:
+        """What the files that a rule waits for wait for: for the rule's owner and administrators.
+
+        Returns:
+            ``files``, up to twenty, each with ``scope``, ``name``, ``rse``, ``lock`` (its state), ``request`` (the
+            catalogue's) and ``transfer`` (what the transfer service tells of it, as ``transfer why`` does); and
+            ``left_out``, how many more there are.
+
+        Raises:
+            NotFoundError: there is no such rule.
+            AuthError: it is somebody else's.
+        """
+        found: Json = self._rest.call("GET", f"/rules/{_checked(rule_id)}/why", timeout_s=120.0)
+        return found
+
     def of(self, did: Did) -> list[Rule]:
         """Rules on exactly this DID, oldest first."""
         return _sorted(self._rest.lines("GET", f"/dids{did_path(did)}/rules"))
@@ -295,7 +310,7 @@ class Rules:
                     expected=f"all locks OK within {timeout_s:.0f} s",
                     got=f"locks OK/REPLICATING/STUCK {rule.locks}; {rule.error or 'no reason given'}",
                     where=rule_id,
-                    remedy=f"boathouse rule show {rule_id}",
+                    remedy=f"boathouse rule why {rule_id}",
                 )
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.3, 2.0)
