@@ -58,13 +58,19 @@ def user_list(
             (
                 one["login"],
                 one["name"],
-                ("active" if one["active"] else "disabled") + (", administrator" if one["admin"] else ""),
+                _standing(one) + (", administrator" if one["admin"] else ""),
                 _owner(one["owner"]),
                 " ".join(member["group"] for member in one["memberships"]),
             )
             for one in found
         ),
     )
+
+
+def _standing(person: dict[str, Any]) -> str:
+    if person["waiting"]:
+        return "waits to be let in"
+    return "active" if person["active"] else "disabled"
 
 
 def _owner(owner: str) -> str:
@@ -80,7 +86,7 @@ def user_show(login: Login, state: State = None, *, as_json: Json = False) -> No
         emit({**one, "grants": held})
         return
     out.print(f"[bold]{one['login']}[/bold] ({one['name']}) {one['email']}", highlight=False)
-    out.print(f"subject {one['sub']}, {'active' if one['active'] else 'disabled'}, owner: {_owner(one['owner'])}")
+    out.print(f"subject {one['sub']}, {_standing(one)}, owner: {_owner(one['owner'])}")
     columns(
         ("GROUP", "UNTIL", "OWNER"),
         ((member["group"], when(member["expires_at"]), _owner(member["owner"])) for member in one["memberships"]),
@@ -162,24 +168,27 @@ def user_change(
 
 
 def user_disable(login: Login, reason: Reason = "", state: State = None, *, as_json: Json = False) -> None:
-    """Switch a person off at once: no login, no token, no refresh. This holds for people of the facility file too."""
+    """Switch a person off at once: no login, no token, no refresh. This holds for people of the facility file too.
+
+    Somebody who waits to be let in is refused, whatever a rule says later.
+    """
     _switch(login, reason, state, active=False, as_json=as_json)
 
 
 def user_enable(login: Login, reason: Reason = "", state: State = None, *, as_json: Json = False) -> None:
-    """Switch a person on again; they log in anew."""
+    """Switch a person on again, who logs in anew; or let somebody in who waits."""
     _switch(login, reason, state, active=True, as_json=as_json)
 
 
 def _switch(login: str, reason: str, state: Path | None, *, active: bool, as_json: bool) -> None:
     iam = desk(state, reason)
     there = _person(iam, login)
-    changed = there["active"] != active
+    changed = there["active"] != active or there["waiting"]
     if changed:
         operation = {"op": "replace", "path": "active", "value": active}
         iam.call("PATCH", f"/scim/Users/{part(there['sub'])}", {"Operations": [operation]})
     word = "active" if active else "disabled"
-    done(f"{login} is {word}", {**there, "active": active}, changed=changed, as_json=as_json)
+    done(f"{login} is {word}", {**there, "active": active, "waiting": False}, changed=changed, as_json=as_json)
 
 
 def user_remove(login: Login, reason: Reason = "", state: State = None, *, as_json: Json = False) -> None:
@@ -197,7 +206,11 @@ def user_remove(login: Login, reason: Reason = "", state: State = None, *, as_js
 def user_set_password(
     login: Login, password_file: PasswordFile = None, reason: Reason = "", state: State = None, *, as_json: Json = False
 ) -> None:
-    """Set a person's password and sign them out everywhere. That of the facility's secrets works no more then."""
+    """Set a person's password and end all their logins: browsers, and programs that renew by themselves.
+
+    Tokens that are out live to their end, an hour at most; `disable` and `enable` end these too. The password among
+    the facility's secrets works no more then.
+    """
     iam = desk(state, reason)
     there = _person(iam, login)
     password = _password(login, password_file)

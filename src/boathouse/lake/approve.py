@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import urllib3
 
-from boathouse.errors import AuthError
+from boathouse.errors import AuthError, BoathouseError, ServiceError
 from boathouse.lake.http import ONCE, Http
 from boathouse.lake.tokens import DeviceCode
 
@@ -93,7 +93,9 @@ def approve(http: Http, code: DeviceCode, *, login: str, password: str) -> None:
     """Approve a device login as a user.
 
     Raises:
-        AuthError: the issuer refused login or password, or its pages are not understood.
+        AuthError: the issuer refused login or password, or hears no more passwords for a while; or its pages are not
+            understood.
+        ServiceError: it is too busy to look at a password.
     """
     walk = _Walk(http, code.verification_uri_complete)
     page, signed_in = walk.go("GET", code.verification_uri_complete), False
@@ -103,12 +105,7 @@ def approve(http: Http, code: DeviceCode, *, login: str, password: str) -> None:
             break
         if form.password is not None:
             if signed_in:
-                raise AuthError(
-                    "the issuer refused this login and password",
-                    got=f"wrong password or unknown user for {login}",
-                    where="://".join(urlsplit(walk.here)[:2]),
-                    remedy=f"boathouse login --user {login}, with the password of that user",
-                )
+                raise _refused(walk, login)
             form.fields[form.password] = password
             form.fields |= dict.fromkeys(form.text, login)
             signed_in = True
@@ -121,6 +118,27 @@ def approve(http: Http, code: DeviceCode, *, login: str, password: str) -> None:
         raise AuthError("the issuer's pages do not come to an end", where=walk.here, remedy="log in with a browser")
     if not signed_in:
         raise AuthError("the issuer did not ask for a password", where=walk.here, remedy="log in with a browser")
+
+
+def _refused(walk: _Walk, login: str) -> BoathouseError:
+    """Why the page with the password came again: the status tells it (RFC 6585, 4; RFC 9110, 15.6.4)."""
+    where = "://".join(urlsplit(walk.here)[:2])
+    if walk.status == 429:
+        return AuthError(
+            "too many wrong passwords: the issuer hears none for a while",
+            expected="a pause, of 30 s at first and of 15 min at most",
+            got=f"another attempt as {login} from this address",
+            where=where,
+            remedy="wait, then try again; the password may be right",
+        )
+    if walk.status == 503:
+        return ServiceError("too many people sign in just now", got=f"{login} was not looked at", where=where)
+    return AuthError(
+        "the issuer refused this login and password",
+        got=f"wrong password or unknown user for {login}",
+        where=where,
+        remedy=f"boathouse login --user {login}, with the password of that user",
+    )
 
 
 def _next_form(found: list[Form], *, signed_in: bool) -> Form | None:
@@ -140,12 +158,14 @@ class _Walk:
         self._origin = urlsplit(start)[:2]
         self._cookies: SimpleCookie = SimpleCookie()
         self.here = start
+        self.status = 0
+        """Of the page that was shown last."""
 
     def go(self, method: str, url: str, fields: dict[str, str] | None = None) -> str:
         """Follow a link or send a form, and the redirects that follow; returns the page."""
         for _ in range(_STEPS):
             response = self._request(method, url, fields)
-            self.here = url
+            self.here, self.status = url, response.status
             location = response.headers.get("Location")
             if response.status not in (301, 302, 303, 307, 308) or location is None:
                 return response.data.decode("utf-8", "replace")

@@ -173,6 +173,21 @@ def test_a_password_is_changed_by_who_knows_the_old_one(served: Issuer) -> None:
     assert other.get("/account").status == 303
 
 
+def test_guesses_at_the_old_password_are_counted_as_at_the_sign_in(served: Issuer) -> None:
+    admin = served.browser("carol")
+    submit(admin, "/admin/people", do="add", login="hugo", password="a long first one")
+    hugo = served.browser()
+    assert hugo.sign_in("hugo", "a long first one").status == 303
+    new = {"do": "password", "password": "an even longer one", "again_password": "an even longer one"}
+    for _ in range(5):
+        assert submit(hugo, "/account", **new, old_password="guess").status == 403
+    locked = submit(hugo, "/account", **new, old_password="a long first one")
+    assert (locked.status, "Too many wrong passwords" in locked.text) == (429, True)
+    assert served.browser().sign_in("hugo", "a long first one").status == 429, "one count for both doors"
+    refused = served.sql("SELECT count(*) FROM audit WHERE event = 'user.password-refused'")
+    assert refused[0][0] >= 6
+
+
 def test_a_login_is_revoked_on_the_account_page(served: Issuer) -> None:
     reply = served.device_login("bob", scope="openid offline_access storage.read:/lake/cms")
     bob, alice = served.browser("bob"), served.browser("alice")

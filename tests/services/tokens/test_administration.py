@@ -15,11 +15,14 @@ from boathouse.apps.tokens.passwords import Hasher
 from boathouse.apps.tokens.persistence import database
 from boathouse.apps.tokens.persistence.store import Store
 from boathouse.apps.tokens.trail import audit, history
+from boathouse.apps.tokens.upstream.identities import Identities
+from boathouse.apps.tokens.upstream.providers import Provider
 from boathouse.errors import AuthError, ConflictError, InputError, NotFoundError
 from boathouse.testing.postgres import Databases
 from boathouse.testing.units import Units
 
 OPERATOR = Actor("operator", reads=True, writes=True)
+PROVIDER = Provider(name="other", title="Other", issuer="https://other.example", client_id="lake")
 HASHER = Hasher(b"k" * 32)
 
 
@@ -69,7 +72,10 @@ def office(engine: Any) -> Office:
     """With nobody in it but Ada, who administers, Bob and Mia; and with two groups, one of them Mia's to manage."""
     with engine.begin() as connection:
         # Only the test's own superuser could empty the log: it goes on, and the tests look at what is new.
-        for table in ("requests", "managers", "members", "policies", "clients", "refresh_tokens", "sessions"):
+        for table in (
+            *("requests", "managers", "members", "policies", "clients", "refresh_tokens", "sessions", "devices"),
+            *("codes", "identities"),
+        ):
             connection.execute(text(f"DELETE FROM {table}"))
         connection.execute(text("DELETE FROM groups"))
         connection.execute(text("DELETE FROM users"))
@@ -176,9 +182,7 @@ def test_people_see_and_change_what_is_their_own(office: Office) -> None:
     assert office.do(lambda desk: users.get(desk, "bob"), bob).name == "Bob Beam"
     with pytest.raises(AuthError, match="old password"):
         office.do(lambda desk: users.set_password(desk, "bob", "the next password"), bob)
-    with pytest.raises(AuthError, match="old password"):
-        office.do(lambda desk: users.set_password(desk, "bob", "the next password", old="wrong"), bob)
-    office.do(lambda desk: users.set_password(desk, "bob", "the next password", old="the first password"), bob)
+    office.do(lambda desk: users.change_password(desk, "the next password"), bob)
     assert office.do(lambda desk: policies.test(desk, "bob", "storage.read:/"), bob).because == (
         "no policy permits storage.read on /",
     )
@@ -322,14 +326,7 @@ def test_what_is_not_there_is_named(office: Office, work: Callable[[Desk], Any])
 def test_a_disabled_person_is_nobody_and_their_logins_have_ended(office: Office) -> None:
     sub = office.do(lambda desk: users.get(desk, "bob")).sub
     ada = office.person("ada")
-
-    def live(desk: Desk) -> None:
-        desk.store.add_session(b"session", sub, 2_000_000)
-        desk.store.add_refresh_token(
-            hash=b"token", family="f", client_id="cli", sub=sub, scope="openid", issued_at=1, expires_at=2_000_000
-        )
-
-    office.do(live)
+    live(office, sub)
     before = len(office.records())
     assert [grant.family for grant in office.do(lambda desk: grants.list_(desk, "bob"), ada)] == ["f"]
     office.do(lambda desk: users.disable(desk, "bob"), ada)
@@ -337,10 +334,67 @@ def test_a_disabled_person_is_nobody_and_their_logins_have_ended(office: Office)
     assert office.do(lambda desk: desk.store.user(sub)) is None
     office.do(lambda desk: users.enable(desk, "bob"), ada)
     assert office.do(lambda desk: desk.store.user(sub)).login == "bob"
-    assert office.do(lambda desk: desk.store.session(b"session")) is None
-    assert office.do(lambda desk: desk.store.refresh_token(b"token")).revoked
+    assert all(office.do(ended))
     events = [event for event, _ in office.records()[before:]]
     assert events == ["user.disabled", "user.enabled"]
+
+
+def live(office: Office, sub: str) -> None:
+    """A browser, a program that renews itself, and one that is about to get its tokens."""
+
+    def begin(desk: Desk) -> None:
+        desk.store.add_session(b"session", sub, 2_000_000)
+        desk.store.add_refresh_token(
+            hash=b"token", family="f", client_id="cli", sub=sub, scope="openid", issued_at=1, expires_at=2_000_000
+        )
+        usual = {"client_id": "cli", "scope": "openid", "expires_at": 2_000_000, "sub": sub}
+        desk.store.add_device(**usual, hash=b"device", user_code="A", interval_s=1, status="approved")
+        desk.store.add_code(**usual, hash=b"code", auth_time=1, family="f")
+
+    office.do(begin)
+
+
+def ended(desk: Desk) -> list[bool]:
+    token = desk.store.refresh_token(b"token")
+    assert token
+    there = (desk.store.session(b"session"), desk.store.device(b"device"), desk.store.code(b"code"))
+    return [token.revoked, *(one is None for one in there)]
+
+
+def test_a_password_that_an_administrator_sets_ends_every_login(office: Office) -> None:
+    sub = office.do(lambda desk: users.get(desk, "bob")).sub
+    live(office, sub)
+    assert not any(office.do(ended))
+    office.do(lambda desk: users.set_password(desk, "bob", "a long first one"), office.person("ada"))
+    assert all(office.do(ended))
+    with pytest.raises(AuthError, match="the old password is needed"):
+        office.do(lambda desk: users.set_password(desk, "ada", "a long first one"), office.person("ada"))
+
+
+def test_who_was_refused_does_not_wait_any_more(office: Office) -> None:
+    """A rule of the provider lets in who waits: not who was refused, and not who was let in and then disabled."""
+
+    def stranger(desk: Desk) -> tuple[str, str]:
+        links = Identities(desk.connection, desk.store.now)
+        return links.make(PROVIDER, {"sub": "them"}, active=False)
+
+    def waits(desk: Desk) -> bool:
+        found = Identities(desk.connection, desk.store.now).find(PROVIDER.issuer, "them")
+        assert found
+        return found.waiting
+
+    sub, _ = office.do(stranger)
+    person = office.do(lambda desk: users.get(desk, sub))
+    assert (person.active, person.waiting) == (False, True)
+    before = len(office.records())
+    assert not office.do(lambda desk: users.disable(desk, sub)).waiting
+    assert not office.do(waits)
+    office.do(lambda desk: users.disable(desk, sub))
+    assert office.do(lambda desk: users.enable(desk, sub)).active
+    assert not office.do(lambda desk: users.disable(desk, sub)).active
+    assert not office.do(waits)
+    events = [event for event, _ in office.records()[before:]]
+    assert events == ["user.disabled", "user.enabled", "user.disabled"]
 
 
 def test_a_login_that_was_removed_is_free_and_brings_nothing_along(office: Office) -> None:

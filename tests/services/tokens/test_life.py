@@ -27,7 +27,7 @@ from boathouse.testing.wait import wait_for
 from boathouse.wlcg.keys import KeyCache
 from boathouse.wlcg.verify import Verifier
 
-from .conftest import STORAGE, Issuer, Start
+from .conftest import BOB, STORAGE, Issuer, Start
 
 CLIENT = {"grant_type": "client_credentials", "scope": "storage.read:/lake", "audience": STORAGE}
 
@@ -133,6 +133,51 @@ def test_the_seed_changes_nothing_the_second_time(start_issuer: Start) -> None:
     assert issuer.browser().sign_in("bob", "another password").status == 303
     assert issuer.browser().sign_in("bob").status == 401
     assert issuer.post("/token", "plain", grant_type="client_credentials").status == 401
+
+
+def test_who_leaves_the_facility_file_leaves_nothing_to_the_next_one(start_issuer: Start) -> None:
+    """Neither the next person with that login gets anything, nor the next group of that name."""
+    issuer = start_issuer()
+    bob = issuer.browser("bob")
+    held = issuer.device_login("bob", scope="openid offline_access storage.read:/")
+    issuer.sql(
+        "INSERT INTO policies (effect, scope, account) VALUES ('PERMIT', 'storage.read:/other', 'bob'),"
+        " ('PERMIT', 'storage.read:/other', 'alice')"
+    )
+    issuer.sql("INSERT INTO policies (effect, scope, grp) VALUES ('PERMIT', 'storage.read:/rare', '/escape/rare')")
+    for table, columns, values in (
+        ("groups", "name, optional", "'/escape/rare', false"),
+        ("members", "sub, grp, position", f"'{BOB}', '/escape/magic', 9"),
+        ("managers", "sub, grp", f"'{BOB}', '/escape/magic'"),
+        ("consents", "sub, client_id, scope, given_at", f"'{BOB}', 'browser', 'openid', 1"),
+        ("identities", "iss, subject, sub, linked_at", f"'https://other.example', 'x', '{BOB}', 1"),
+    ):
+        issuer.sql(f"INSERT INTO {table} ({columns}) VALUES ({values})")
+    issuer.sql("UPDATE groups SET owner = 'seed' WHERE name = '/escape/rare'")
+    assert "storage.read:/other" in issuer.device_login("bob", scope="storage.read:/")["scope"].split()
+    document = json.loads(issuer.seed.read_text())
+
+    def drop(seed: dict[str, Any]) -> None:
+        seed["users"] = [user for user in seed["users"] if user["login"] != "bob"]
+        seed["policies"] = [policy for policy in seed["policies"] if policy.get("account") != "bob"]
+
+    issuer.reload(drop)
+    assert issuer.sql("SELECT login, active FROM users WHERE sub = %s", BOB) == [(BOB, False)]
+    assert issuer.sql("SELECT 1 FROM identities WHERE sub = %s", BOB), "no way back by a provider's door"
+    # The facility gives a login its subject again: nothing but that may be the same.
+    issuer.reload(lambda seed: seed.update(document))
+    assert bob.get("/account").status == 303
+    issuer.refused("boathouse", 400, "invalid_grant", grant_type="refresh_token", refresh_token=held["refresh_token"])
+    fresh = issuer.browser()
+    assert fresh.sign_in("bob").status == 303
+    assert issuer.sql("SELECT grp FROM members WHERE sub = %s ORDER BY grp", BOB) == [("/escape",), ("/escape/cms",)]
+    assert issuer.sql("SELECT count(*) FROM managers") == [(0,)]
+    assert issuer.sql("SELECT account FROM policies WHERE scope = 'storage.read:/other'") == [("alice",)]
+    assert issuer.sql("SELECT count(*) FROM groups WHERE name = '/escape/rare'") == [(0,)]
+    assert issuer.sql("SELECT count(*) FROM policies WHERE grp = '/escape/rare'") == [(0,)]
+    events = {row[0] for row in issuer.sql("SELECT event FROM audit WHERE detail ->> 'who' = 'facility file'")}
+    assert {"member.removed", "manager.removed", "policy.removed", "group.removed"} <= events
+    assert issuer.command("audit-verify").returncode == 0
 
 
 def test_a_wrong_seed_changes_nothing_and_the_issuer_goes_on(start_issuer: Start) -> None:

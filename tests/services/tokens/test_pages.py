@@ -8,6 +8,11 @@ from html.parser import HTMLParser
 
 import pytest
 
+from boathouse.errors import AuthError
+from boathouse.lake.approve import approve
+from boathouse.lake.http import Http
+from boathouse.lake.tokens import Issuer as LakeIssuer
+
 from .conftest import CALLBACK, PASSWORD, Browser, CodeFlow, Issuer, Start
 
 
@@ -112,6 +117,10 @@ def test_wrong_passwords_lock_the_login(start_issuer: Start) -> None:
     for _ in range(3):
         assert issuer.browser().sign_in("bob", "wrong").status == 401
     assert issuer.browser().sign_in("bob").status == 429, "even the right one"
+    client = LakeIssuer(issuer.url, Http(str(issuer.ca)))
+    code = client.device_code("boathouse", scope="openid", audience=())
+    with pytest.raises(AuthError, match=r"too many wrong passwords.*\n.*a pause"):
+        approve(client.http, code, login="bob", password=PASSWORD)
     assert issuer.browser().sign_in("alice").status == 303
     assert issuer.browser().sign_in("nobody", "wrong").status == 401
     issuer.sql("UPDATE throttle SET locked_until = 0")

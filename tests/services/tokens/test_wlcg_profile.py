@@ -17,7 +17,7 @@ from joserfc import jws, jwt
 from joserfc.jwk import KeySet
 from pydantic import ValidationError
 
-from boathouse.apps.tokens.persistence.seed import Seed
+from boathouse.apps.tokens.persistence.seedfile import Seed
 from boathouse.apps.tokens.settings import Settings
 from boathouse.testing.wait import wait_for
 

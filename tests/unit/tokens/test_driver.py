@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.apps.tokens.persistence.seed import Seed
+from boathouse.apps.tokens.persistence.seedfile import Seed
 from boathouse.apps.tokens.rights.policies import Effect, Policy, allowed
 from boathouse.apps.tokens.settings import Settings
 from boathouse.facility.model import Facility

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from boathouse.apps.tokens.persistence.seed import Seed, load
+from boathouse.apps.tokens.persistence.seedfile import Seed, load
 from boathouse.errors import InputError
 from boathouse.wlcg.urns import DEVICE_GRANT, EXCHANGE_GRANT
 

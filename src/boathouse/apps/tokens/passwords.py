@@ -6,6 +6,8 @@ import hashlib
 import hmac
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from argon2 import PasswordHasher
@@ -23,7 +25,7 @@ _DUMMY = "$argon2id$v=19$m=65536,t=3,p=4$EDmCGxSk1ZHLPHs1Eq94Qg$MJaKYtKtPpJjY0Fs
 
 
 def hash_password(password: str) -> str:
-    """An argon2id hash."""
+    """An argon2id hash, however long it has to wait: for the facility file's passwords."""
     with _AT_ONCE:
         return _ARGON2.hash(password)
 
@@ -32,22 +34,39 @@ class TooBusyError(Exception):
     """More passwords are being checked than can be."""
 
 
+def hash_typed(password: str) -> str:
+    """An argon2id hash of what somebody typed.
+
+    Raises:
+        TooBusyError: too many others wait.
+    """
+    with _place():
+        return _ARGON2.hash(password)
+
+
 def check_password(password: str, stored: str | None) -> bool:
     """Whether the password is the one that was hashed; takes as long when there is none.
 
     Raises:
         TooBusyError: too many others wait.
     """
+    try:
+        with _place():
+            _ARGON2.verify(stored or _DUMMY, password)
+    except (VerificationError, InvalidHashError):
+        return False
+    return bool(stored)
+
+
+@contextmanager
+def _place() -> Iterator[None]:
     if not _WAITING.acquire(blocking=False):
         raise TooBusyError
     try:
         with _AT_ONCE:
-            _ARGON2.verify(stored or _DUMMY, password)
-    except (VerificationError, InvalidHashError):
-        return False
+            yield
     finally:
         _WAITING.release()
-    return bool(stored)
 
 
 def random_token() -> str:

@@ -49,7 +49,8 @@ def current(call: Call) -> Session | None:
 
 
 def begin(call: Call, response: Response, sub: str) -> None:
-    """Start a session under a name that was never used before."""
+    """Start a session under a name that was never used before; the one that the browser had ends."""
+    _forget(call)
     token = random_token()
     lifetime_s = call.issuer.settings.session_lifetime_s
     call.store.add_session(fingerprint(token), sub, call.store.now + lifetime_s)
@@ -58,9 +59,13 @@ def begin(call: Call, response: Response, sub: str) -> None:
 
 def end(call: Call, response: Response) -> None:
     """End the session of a request."""
+    _forget(call)
+    response.delete_cookie(SESSION_COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+
+
+def _forget(call: Call) -> None:
     if token := call.http.cookies.get(SESSION_COOKIE):
         call.store.delete_session(fingerprint(token))
-    response.delete_cookie(SESSION_COOKIE, path="/", secure=True, httponly=True, samesite="lax")
 
 
 def csrf_token(call: Call) -> str:
@@ -135,7 +140,23 @@ def _is_loopback(address: str) -> bool:
 
 
 def sign_in(call: Call, login: str, password: str) -> str | Refusal:
-    """Check a password, within the :func:`limits`.
+    """Check a password at the sign-in page, within the :func:`limits`.
+
+    Returns:
+        The subject, or why not.
+    """
+    outcome = prove(call, login, password)
+    if outcome is Refusal.locked:
+        call.server.sample("login.locked", login=login)
+    elif outcome is Refusal.wrong:
+        call.server.audit("login.failed", login=login)
+    elif not isinstance(outcome, Refusal):
+        call.server.audit("login.succeeded", login=login, sub=outcome)
+    return outcome
+
+
+def prove(call: Call, login: str, password: str) -> str | Refusal:
+    """Check a password within the :func:`limits`; a wrong one counts, and the caller keeps a record.
 
     Returns:
         The subject, or why not.
@@ -143,7 +164,6 @@ def sign_in(call: Call, login: str, password: str) -> str | Refusal:
     store, settings = call.store, call.issuer.settings
     bounds = limits(login, call.address, settings.login_attempts, settings.login_lock_s)
     if any(store.locked_until(limit.key) for limit in bounds):
-        call.server.sample("login.locked", login=login)
         return Refusal.locked
     credential = store.credential(login)
     try:
@@ -153,11 +173,9 @@ def sign_in(call: Call, login: str, password: str) -> str | Refusal:
     if right and credential:
         # Guesses from elsewhere stay counted.
         store.clear_failures(bounds[0].key)
-        call.server.audit("login.succeeded", login=login, sub=credential[0])
         return credential[0]
     for limit in bounds:
         failures = store.count_failure(limit.key, forget_s=_FORGET_S)
         if lock_s := limit.locked_s(failures):
             store.lock(limit.key, store.now + lock_s)
-    call.server.audit("login.failed", login=login)
     return Refusal.wrong

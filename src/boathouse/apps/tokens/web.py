@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from boathouse.apps.tokens.api import problems
 from boathouse.apps.tokens.issuer import Issuer
-from boathouse.apps.tokens.passwords import Hasher
+from boathouse.apps.tokens.passwords import Hasher, TooBusyError
 from boathouse.apps.tokens.persistence import database
 from boathouse.apps.tokens.persistence.records import Client
 from boathouse.apps.tokens.persistence.store import Store
@@ -214,13 +214,16 @@ def _answer(issuer: Issuer, http: HttpRequest, run: Callable[[Connection], Respo
             detail = {"address": http.client.host if http.client else "", "path": http.url.path, "reason": error.what}
             issuer.audit.sample("administration.refused", detail)
         return problems.reply(http, error)
+    except TooBusyError:
+        return _unavailable("More passwords are being checked than can be")
     except SQLAlchemyError as error:
         _LOG.error("%s %s: database: %s", http.method, http.url.path, getattr(error, "orig", error))
-        return JSONResponse(
-            {"error": "temporarily_unavailable", "error_description": "The database does not answer"},
-            503,
-            {"Retry-After": "1"},
-        )
+        return _unavailable("The database does not answer")
+
+
+def _unavailable(why: str) -> Response:
+    body = {"error": "temporarily_unavailable", "error_description": why}
+    return JSONResponse(body, 503, {"Retry-After": "1"})
 
 
 def _refuse(error: OAuth2Error) -> Response:

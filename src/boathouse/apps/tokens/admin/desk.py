@@ -78,14 +78,22 @@ class Desk:
         if not self.actor.reads:
             self.refuse("see this")
 
-    def may_write(self) -> None:
-        """Go on only for who may change everything; until the end of the transaction nobody else changes anything.
+    def must_write(self) -> None:
+        """Go on only for who may change everything, as :meth:`may_write`, and keep nobody else waiting.
 
         Raises:
             AuthError: the actor may not.
         """
         if not self.actor.writes:
             self.refuse("change this")
+
+    def may_write(self) -> None:
+        """Go on only for who may change everything; until the end of the transaction nobody else changes anything.
+
+        Raises:
+            AuthError: the actor may not.
+        """
+        self.must_write()
         self.lock()
 
     def lock(self) -> None:

@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, insert, or_, select, update
+from sqlalchemy import exists, func, insert, or_, select, update
 
 from boathouse.apps.tokens.admin import checks
 from boathouse.apps.tokens.admin.desk import ADMIN, Desk, not_the_facility_files
-from boathouse.apps.tokens.passwords import check_password, hash_password
+from boathouse.apps.tokens.passwords import hash_typed
+from boathouse.apps.tokens.persistence import departures
 from boathouse.apps.tokens.persistence import schema as t
+from boathouse.apps.tokens.trail import history
 from boathouse.errors import AuthError, ConflictError, NotFoundError
 
 _COLUMNS = (
     *(t.users.c.sub, t.users.c.login, t.users.c.name, t.users.c.email),
     *(t.users.c.admin, t.users.c.active, t.users.c.suspended, t.users.c.owner),
+    exists().where(t.identities.c.sub == t.users.c.sub, t.identities.c.waiting).label("waiting"),
 )
 
 
@@ -43,6 +46,8 @@ class Person:
     admin: bool
     active: bool
     """Whether the person may sign in: neither disabled nor removed."""
+    waiting: bool
+    """Whether the person signed in elsewhere, and nobody has decided yet whether to let them in."""
     owner: str
     memberships: tuple[Membership, ...]
     """Those that have not ended."""
@@ -89,6 +94,7 @@ def _persons(desk: Desk, rows: Sequence[dict[str, Any]]) -> list[Person]:
         Person(
             **{name: row[name] for name in ("sub", "login", "name", "email", "admin", "owner")},
             active=not row["suspended"],
+            waiting=row["waiting"] and row["suspended"],
             memberships=tuple(of[row["sub"]]),
         )
         for row in rows
@@ -129,7 +135,9 @@ def add(
     Raises:
         ConflictError: the login is taken.
     """
-    hashed = "" if password is None else hash_password(checks.password(password))
+    desk.must_write()
+    # Before the lock: it takes long on purpose.
+    hashed = "" if password is None else hash_typed(checks.password(password))
     desk.may_write()
     values = {
         "login": checks.login(login),
@@ -172,25 +180,32 @@ def change(
 def disable(desk: Desk, who: str) -> Person:
     """Switch a person off: no login, no token, no refresh; browsers and refresh tokens end for good.
 
-    This works for people of the facility file too, and stays until :func:`enable`.
+    This works for people of the facility file too, and stays until :func:`enable`: who waited to be let in is refused.
     """
     desk.may_write()
     person = find(desk, who)
-    if person.active:
+    if person.active or person.waiting:
         desk.connection.execute(update(t.users).where(t.users.c.sub == person.sub).values(suspended=True))
-        _end_everything(desk, person.sub)
+        _decided(desk, person.sub)
+        departures.end_logins(desk.connection, [person.sub])
         desk.changed("user.disabled", t.users, person.sub, whom=person.login)
     return find(desk, person.sub)
 
 
 def enable(desk: Desk, who: str) -> Person:
-    """Switch a person on again; they sign in anew."""
+    """Switch a person on again, who signs in anew; or let somebody in who waits."""
     desk.may_write()
     person = find(desk, who)
     if not person.active:
         desk.connection.execute(update(t.users).where(t.users.c.sub == person.sub).values(suspended=False))
+        _decided(desk, person.sub)
         desk.changed("user.enabled", t.users, person.sub, whom=person.login)
     return find(desk, person.sub)
+
+
+def _decided(desk: Desk, sub: str) -> None:
+    """Let nobody wait any more: an administrator's word counts more than a provider's rule, now and later."""
+    desk.connection.execute(update(t.identities).where(t.identities.c.sub == sub).values(waiting=False))
 
 
 def remove(desk: Desk, who: str) -> None:
@@ -205,44 +220,54 @@ def remove(desk: Desk, who: str) -> None:
     desk.may_write()
     person = find(desk, who)
     not_the_facility_files(person.owner, person.login)
-    _end_everything(desk, person.sub)
-    for table, noun in ((t.members, "member"), (t.managers, "manager")):
-        gone = delete(table).where(table.c.sub == person.sub).returning(table.c.grp)
-        for (group,) in desk.connection.execute(gone).all():
-            desk.changed(f"{noun}.removed", table, person.sub, group, whom=person.login, group=group)
-    policies = delete(t.policies).where(t.policies.c.account == person.login).returning(t.policies.c.id)
-    for (number,) in desk.connection.execute(policies).all():
+    departures.end_logins(desk.connection, [person.sub])
+    for table, sub, group in departures.take_rights(desk.connection, [person.sub]):
+        noun = history.NOUNS[table.name]
+        desk.changed(f"{noun}.removed", table, sub, group, whom=person.login, group=group)
+    for number in departures.remove_policies(desk.connection, t.policies.c.account == person.login):
         desk.changed("policy.removed", t.policies, number, whom=person.login)
-    desk.connection.execute(delete(t.requests).where(t.requests.c.sub == person.sub, t.requests.c.status == "PENDING"))
     blank = {"active": False, "login": person.sub, "password": "", "email": "", "name": ""}
     desk.connection.execute(update(t.users).where(t.users.c.sub == person.sub).values(**blank))
     desk.changed("user.removed", t.users, person.sub, whom=person.login)
 
 
-def set_password(desk: Desk, who: str, password: str, *, old: str | None = None) -> None:
-    """Set a password; people who set their own must know the old one. Other browsers are signed out.
+def set_password(desk: Desk, who: str, password: str) -> None:
+    """Set somebody else's password, and end all their logins: browsers, and programs that renew by themselves.
 
     A password of the facility file stays replaced until the file's own one changes.
 
     Raises:
-        AuthError: the old password is wrong.
-        TooBusyError: too many passwords are being checked.
+        AuthError: it is the own one, for which the old one must be known.
+        TooBusyError: too many passwords are being hashed.
     """
-    hashed = hash_password(checks.password(password))
-    own = desk.actor.user is not None and who in (desk.sub, desk.actor.user.login)
-    if own:
-        desk.lock()
-        stored = desk.store.credential(find(desk, who).login)
-        if old is None or stored is None or not check_password(old, stored[1]):
-            raise AuthError("the old password is wrong")
-    else:
-        desk.may_write()
+    if desk.actor.user is not None and who in (desk.sub, desk.actor.user.login):
+        raise AuthError(
+            "to change one's own password, the old password is needed",
+            expected="another person",
+            got=desk.actor.user.login,
+            remedy="change it on the account page",
+        )
+    desk.must_write()
+    hashed = hash_typed(checks.password(password))
+    desk.may_write()
     person = find(desk, who)
+    _keep_password(desk, person, hashed)
+    departures.end_logins(desk.connection, [person.sub])
+
+
+def change_password(desk: Desk, password: str) -> None:
+    """Change the own password; the caller has made sure that the old one was known. Browsers are signed out.
+
+    Raises:
+        TooBusyError: too many passwords are being hashed.
+    """
+    hashed = hash_typed(checks.password(password))
+    desk.lock()
+    person = find(desk, desk.sub)
+    _keep_password(desk, person, hashed)
+    desk.store.delete_sessions(person.sub)
+
+
+def _keep_password(desk: Desk, person: Person, hashed: str) -> None:
     desk.connection.execute(update(t.users).where(t.users.c.sub == person.sub).values(password=hashed))
-    desk.connection.execute(delete(t.sessions).where(t.sessions.c.sub == person.sub))
     desk.note("user.password-set", whom=person.login)
-
-
-def _end_everything(desk: Desk, sub: str) -> None:
-    desk.connection.execute(delete(t.sessions).where(t.sessions.c.sub == sub))
-    desk.connection.execute(update(t.refresh_tokens).where(t.refresh_tokens.c.sub == sub).values(revoked=True))

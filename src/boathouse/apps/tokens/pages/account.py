@@ -14,6 +14,7 @@ from boathouse.apps.tokens.pages.render import message
 from boathouse.apps.tokens.pages.words import Wish, in_words
 from boathouse.apps.tokens.persistence import schema as t
 from boathouse.apps.tokens.rights.policies import allowed
+from boathouse.apps.tokens.sessions import Refusal
 from boathouse.apps.tokens.web import Call
 from boathouse.errors import InputError
 from boathouse.wlcg.scopes import parse
@@ -102,15 +103,29 @@ def _withdraw(visit: Visit) -> str:
 
 def _password(visit: Visit) -> Response | str:
     # Blanks around a password belong to it.
-    form = dict(visit.call.form)
+    form, login = dict(visit.call.form), visit.session.user.login
     new = form.get("password", "")
     if new != form.get("again_password", ""):
         raise InputError("the new password and its repetition differ")
-    users.set_password(visit.desk, visit.desk.sub, new, old=form.get("old_password", ""))
+    # As at a sign-in: whoever found an open browser must not guess for ever. The answer is given here, for an error
+    # would take back what was counted.
+    outcome = sessions.prove(visit.call, login, form.get("old_password", ""))
+    if isinstance(outcome, Refusal):
+        status, text = _OLD_PASSWORD[outcome]
+        visit.call.server.audit("user.password-refused", login=login, reason=outcome.name)
+        return _show(visit.refused("old_password", status, text))
+    users.change_password(visit.desk, new)
     # All sessions ended with the old password; this browser goes on with a new one.
     response = visit.goto(link(_HOME, "password"))
     sessions.begin(visit.call, response, visit.desk.sub)
     return response
+
+
+_OLD_PASSWORD = {
+    Refusal.locked: (429, "Too many wrong passwords. Wait a little, then try again."),
+    Refusal.wrong: (403, "The old password is wrong."),
+    Refusal.busy: (503, "Too many passwords are being checked just now. Try again in a moment."),
+}
 
 
 def _everywhere(visit: Visit) -> Response:

@@ -83,6 +83,12 @@ class Visit:
         """The same visit, whose page shows again what was typed."""
         return replace(self, typed=_typed(dict(self.call.form)))
 
+    def refused(self, name: str, status: int, text: str) -> Visit:
+        """The same visit, whose page says what is wrong with a field of the form; passwords are typed again."""
+        typed = _typed(dict(self.call.form))
+        key = f"{typed['do']}-{name}" if name else typed["do"]
+        return Visit(self.call, self.session, self.desk, status, typed, Typed({key: text}))
+
     def goto(self, there: str) -> Response:
         """To another page, which is loaded and not sent again when it is reloaded."""
         return RedirectResponse(there, 303)
@@ -148,25 +154,19 @@ def _act(visit: Visit, show: Show, actions: Mapping[str, Action]) -> Response:
     try:
         with visit.desk.connection.begin_nested():
             there = action(visit)
-    except (AuthError, InputError, ConflictError, NotFoundError, TooBusyError) as error:
+    except AuthError:
         del visit.desk.store.changes[noted:]
-        if isinstance(error, AuthError) and "password" not in error.what:
-            raise
-        return show(_refused(visit, form, error))
+        raise
+    except (InputError, ConflictError, NotFoundError) as error:
+        del visit.desk.store.changes[noted:]
+        of = next((name for word, name in _FIELDS if word in error.what and name in form), "")
+        return show(visit.refused(of, _STATUS[type(error)], _sentence(error)))
+    except TooBusyError:
+        return show(visit.refused("", 503, "Too many passwords are being checked just now. Try again in a moment."))
     return there if isinstance(there, Response) else visit.goto(there)
 
 
-def _refused(visit: Visit, form: Mapping[str, str], error: Exception) -> Visit:
-    """The same visit, with what was typed and what is wrong with it; passwords are typed again."""
-    typed = _typed(form)
-    if not isinstance(error, BoathouseError):
-        busy = Typed({form["do"]: "Too many passwords are being checked just now. Try again in a moment."})
-        return Visit(visit.call, visit.session, visit.desk, 503, typed, busy)
-    old = "old" in error.what and "old_password" in form
-    of = "old_password" if old else next((name for word, name in _FIELDS if word in error.what and name in form), "")
-    status = {InputError: 400, NotFoundError: 404, AuthError: 403}.get(type(error), 409)
-    key = f"{form['do']}-{of}" if of else form["do"]
-    return Visit(visit.call, visit.session, visit.desk, status, typed, Typed({key: _sentence(error)}))
+_STATUS: Mapping[type[BoathouseError], int] = {InputError: 400, NotFoundError: 404, ConflictError: 409}
 
 
 def _typed(form: Mapping[str, str]) -> Typed:

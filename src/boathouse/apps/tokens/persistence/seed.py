@@ -1,164 +1,31 @@
-"""The seed file: groups, people, clients and policies as the facility file wants them.
+"""What the seed file wants becomes what the tables say.
 
-What the seed names, it owns: it is made, changed and (when the seed names it no more) switched off by it. What
-people with administrative rights made stays as it is. Applying a seed twice changes nothing the second time.
+What the seed names, it owns: it is made, changed and (when the seed names it no more) taken away by it. What people
+with administrative rights made stays, except what they gave to a person or a group that has gone. Applying a seed
+twice changes nothing the second time.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from sqlalchemy import Connection, Engine, Table, delete, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
-from boathouse.apps.tokens.admin.checks import LOGIN, PRINTABLE
 from boathouse.apps.tokens.passwords import Hasher, hash_password
+from boathouse.apps.tokens.persistence import departures
 from boathouse.apps.tokens.persistence import schema as t
-from boathouse.apps.tokens.persistence.records import GRANT_NAMES, GRANTS
+from boathouse.apps.tokens.persistence.seedfile import Seed, SeedClient, SeedGroup, SeedPolicy, SeedUser, load
 from boathouse.apps.tokens.trail import audit, history
 from boathouse.errors import InputError
-from boathouse.wlcg.scopes import format_scopes, group_name, parse
+from boathouse.wlcg.scopes import format_scopes, parse
 
 WHO = "facility file"
 """Who acts, in the audit log, where the seed does."""
-
-
-def _checked(value: str, check: Any) -> str:
-    try:
-        check(value)
-    except InputError as error:
-        message = f"{error.what}: expected {error.expected}, got {error.got}"
-        raise ValueError(message) from error
-    return value
-
-
-def _scope(value: str) -> str:
-    return _checked(value, parse)
-
-
-def _group(value: str) -> str:
-    return _checked(value, group_name)
-
-
-def _grant(value: str) -> str:
-    full = GRANT_NAMES.get(value, value)
-    if full not in GRANTS:
-        message = f"not a grant: {value}"
-        raise ValueError(message)
-    return full
-
-
-ScopeText = Annotated[str, AfterValidator(_scope)]
-GroupName = Annotated[str, AfterValidator(_group)]
-Printable = Annotated[str, Field(pattern=f"^{PRINTABLE}$")]
-Grant = Annotated[str, AfterValidator(_grant)]
-
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SeedGroup(_Entry):
-    """A group; an optional one stands in a token only when it is asked for by name."""
-
-    name: GroupName
-    optional: bool = False
-    description: str = ""
-
-
-class SeedIdentity(_Entry):
-    """What a person is at another provider."""
-
-    iss: Printable
-    sub: Annotated[str, Field(min_length=1, max_length=255)]
-
-
-class SeedUser(_Entry):
-    """A person who signs in with a password, or elsewhere."""
-
-    login: Annotated[str, Field(pattern=f"^{LOGIN}$")]
-    sub: Printable
-    password: SecretStr
-    name: str = ""
-    email: str = ""
-    groups: tuple[GroupName, ...] = ()
-    admin: bool = False
-    identities: tuple[SeedIdentity, ...] = ()
-
-
-class SeedClient(_Entry):
-    """A program; without a secret it is a public client, which must use PKCE or a device code."""
-
-    client_id: Printable
-    name: str = ""
-    secret: SecretStr | None = None
-    grants: tuple[Grant, ...]
-    scopes: tuple[ScopeText, ...]
-    redirect_uris: tuple[str, ...] = ()
-    exchange_from: tuple[str, ...] = ()
-    """Clients whose tokens it may exchange; its own it always may."""
-    audiences: tuple[Printable, ...] | None = None
-    """The audiences that it may ask for; any if absent."""
-    trusted: bool = False
-    """Whether people are spared the question for consent."""
-    hands_over: bool = False
-    """Whether whoever began a login gets its token; people are then asked at each login, and told so."""
-
-
-class SeedPolicy(_Entry):
-    """A scope policy for one account, one group, or (with neither) everybody."""
-
-    effect: Literal["PERMIT", "DENY"]
-    scopes: Annotated[tuple[ScopeText, ...], Field(min_length=1)]
-    account: str = ""
-    group: GroupName | Literal[""] = ""
-    description: str = ""
-
-
-class Seed(_Entry):
-    """The whole file."""
-
-    groups: tuple[SeedGroup, ...] = ()
-    users: tuple[SeedUser, ...] = ()
-    clients: tuple[SeedClient, ...] = ()
-    policies: tuple[SeedPolicy, ...] = ()
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Seed:
-        groups = {group.name for group in self.groups}
-        faults = [f"user {u.login}: no group {g}" for u in self.users for g in u.groups if g not in groups]
-        faults += [f"policy: no group {p.group}" for p in self.policies if p.group and p.group not in groups]
-        clients = [client.client_id for client in self.clients]
-        for kind, names in (
-            ("group", [group.name for group in self.groups]),
-            ("login", [user.login for user in self.users]),
-            ("subject or client", [user.sub for user in self.users] + clients),
-        ):
-            faults += [f"{kind} {name} occurs twice" for name in sorted({n for n in names if names.count(n) > 1})]
-        if faults:
-            raise ValueError("; ".join(faults))
-        return self
-
-
-def load(path: Path) -> Seed:
-    """The seed in a file.
-
-    Raises:
-        InputError: it cannot be read or is wrong; no secret is in the message.
-    """
-    try:
-        return Seed.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError("the seed file cannot be read", got=str(error), where=str(path)) from error
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise InputError("the seed file is wrong", got=faults, where=str(path)) from error
 
 
 def apply_file(path: Path, engine: Engine, hasher: Hasher) -> dict[str, int]:
@@ -176,6 +43,7 @@ def apply_file(path: Path, engine: Engine, hasher: Hasher) -> dict[str, int]:
         before = history.snapshot(connection)
         changes = {
             "groups": _groups(connection, seed.groups),
+            "departures": _departures(connection, seed),
             "users": _users(connection, seed.users, hasher),
             "members": _members(connection, seed.users),
             "identities": _identities(connection, seed.users),
@@ -207,6 +75,35 @@ def _groups(connection: Connection, groups: Iterable[SeedGroup]) -> int:
     return _upsert(connection, t.groups, "name", ({**group.model_dump(), "owner": "seed"} for group in groups))
 
 
+def _departures(connection: Connection, seed: Seed) -> int:
+    """Take away people and groups that the seed names no more, with all that anybody gave them.
+
+    Nothing of it waits for the next person with that login, or the next group of that name.
+    """
+    blank = {"active": False, "login": text("sub"), "password": "", "seed_mark": "", "name": "", "email": ""}
+    left = (
+        update(t.users)
+        .where(t.users.c.owner == "seed", t.users.c.active, t.users.c.sub.not_in([user.sub for user in seed.users]))
+        # The login becomes free for somebody else; the subject never does (WLCG profile 2.1.1).
+        .values(**blank)
+    )
+    count = connection.execute(left).rowcount
+    names = [group.name for group in seed.groups]
+    groups = departures.remove_groups(connection, (t.groups.c.owner == "seed") & t.groups.c.name.not_in(names))
+    # All who are gone, not only those of today: a version before this one left things behind.
+    departures.end_logins(connection, departures.GONE)
+    taken = departures.take_rights(connection, departures.GONE)
+    policies = departures.remove_policies(connection, departures.of_nobody(_renamed(connection, seed.users)))
+    return count + len(groups) + len(taken) + len(policies)
+
+
+def _renamed(connection: Connection, users: Iterable[SeedUser]) -> list[str]:
+    """Logins that are about to change, and may be somebody else's then."""
+    wanted = {user.sub: user.login for user in users}
+    rows = connection.execute(select(t.users.c.sub, t.users.c.login).where(t.users.c.sub.in_(wanted)))
+    return [login for sub, login in rows if wanted[sub] != login]
+
+
 def _users(connection: Connection, users: tuple[SeedUser, ...], hasher: Hasher) -> int:
     marks = dict(connection.execute(select(t.users.c.sub, t.users.c.seed_mark)).tuples().all())
     rows = []
@@ -226,15 +123,8 @@ def _users(connection: Connection, users: tuple[SeedUser, ...], hasher: Hasher) 
         if marks.get(user.sub) != mark:
             row |= {"password": hash_password(user.password.get_secret_value()), "seed_mark": mark}
         rows.append(row)
-    gone = (
-        update(t.users)
-        .where(t.users.c.owner == "seed", t.users.c.active, t.users.c.sub.not_in([user.sub for user in users]))
-        # The login becomes free for somebody else; the subject never does (WLCG profile 2.1.1).
-        .values(active=False, login=text("sub"))
-    )
-    count = connection.execute(gone).rowcount
     _logins_are_free(connection, users)
-    return count + _upsert(connection, t.users, "sub", rows)
+    return _upsert(connection, t.users, "sub", rows)
 
 
 def _logins_are_free(connection: Connection, users: tuple[SeedUser, ...]) -> None:
@@ -280,11 +170,13 @@ def _members(connection: Connection, users: Iterable[SeedUser]) -> int:
 def _identities(connection: Connection, users: Iterable[SeedUser]) -> int:
     table = t.identities
     wanted = {(one.iss, one.sub): user.sub for user in users for one in user.identities}
-    columns = select(table.c.iss, table.c.subject, table.c.sub).where(table.c.owner == "seed")
+    # Those of people who left stay: they do not come back as newcomers by that door.
+    here = (table.c.owner == "seed") & table.c.sub.not_in(departures.GONE)
+    columns = select(table.c.iss, table.c.subject, table.c.sub).where(here)
     there = {(iss, subject): sub for iss, subject, sub in connection.execute(columns)}
     if there == wanted:
         return 0
-    connection.execute(delete(table).where(table.c.owner == "seed"))
+    connection.execute(delete(table).where(here))
     for (iss, subject), sub in wanted.items():
         # Somebody may have come before the facility file named them: the file wins.
         values = {"sub": sub, "owner": "seed", "waiting": False, "linked_at": int(time.time())}
