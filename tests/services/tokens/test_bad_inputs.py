@@ -1,4 +1,4 @@
-"""Bad inputs over the whole surface, each with its exact refusal: the table is in ``bad_inputs.py``."""
+"""Bad inputs over the whole surface, each with its exact refusal: the table is in ``bad_inputs``."""
 
 from __future__ import annotations
 
@@ -84,6 +84,7 @@ def material(issuer: Issuer) -> dict[str, str]:
         "revoked": other["access_token"],
         "revoked_refresh": other["refresh_token"],
         "expired_refresh": late,
+        "own": issuer.device_login("bob", scope="openid", audience=issuer.url)["access_token"],
         "without_openid": issuer.device_login("bob", scope="profile")["access_token"],
         "of_bounded": issuer.token("bounded", grant_type="client_credentials", audience=STORAGE)["access_token"],
         "code": flow.code("bob"),
@@ -125,8 +126,8 @@ def refusal(answer: Answer) -> str:
     said: list[str] = [str(answer.status)]
     if answer.status in (302, 303):
         said += [answer.parameters.get(name, "") for name in ("error", "error_description")]
-    elif answer.headers.get("Content-Type", "").startswith("application/json"):
-        said += [str(answer.json.get(name, "")) for name in ("error", "error_description")]
+    elif "json" in answer.headers.get("Content-Type", ""):
+        said += [str(answer.json.get(name, "")) for name in ("error", "error_description", "what", "detail")]
     elif answer.headers.get("Content-Type", "").startswith("text/html"):
         page = re.search(r'<p[^>]* role="(?:alert|status)">([^<]*)</p>', answer.text)
         said.append(unescape(page[1]) if page else "")

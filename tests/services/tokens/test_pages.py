@@ -34,7 +34,11 @@ def test_signing_in_leads_back_to_where_one_was(issuer: Issuer) -> None:
 
 
 @pytest.mark.parametrize(
-    "there", ["//evil.example", "/\\evil.example", "https://evil.example", "/authorizex", "/account/../x", "/login", ""]
+    "there",
+    [
+        *("//evil.example", "/\\evil.example", "https://evil.example", "/authorizex", "/account/../x", "/login", ""),
+        "/authorize?client_id=%00",
+    ],
 )
 def test_no_open_redirect(issuer: Issuer, there: str) -> None:
     assert issuer.browser().sign_in("bob", there=there).location == "/account"

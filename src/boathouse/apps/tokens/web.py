@@ -25,6 +25,7 @@ from boathouse.apps.tokens.persistence import database
 from boathouse.apps.tokens.persistence.records import Client
 from boathouse.apps.tokens.persistence.store import Store
 from boathouse.apps.tokens.protocol.oauth import Request, Server
+from boathouse.apps.tokens.texts import storable
 from boathouse.apps.tokens.trail import audit, tracing
 from boathouse.apps.tokens.workers import Job, Workers
 from boathouse.errors import AuthError, BoathouseError
@@ -136,6 +137,8 @@ def endpoint(
             return JSONResponse({"error": "invalid_request", "error_description": "The body is too long"}, 413)
         except ValueError as error:
             return _refuse(InvalidRequestError(f"The parameters are malformed: {type(error).__name__}"))
+        if not all(storable(text) for pair in (*query, *form) for text in pair) or not storable(http.scope["path"]):
+            return _refuse(InvalidRequestError("A parameter holds a control character"))
         work = Work(handler, http, query, form, body)
         if reads is not None and reads(form):
             return await threads.together(work)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from authlib.oauth2.base import OAuth2Error
 
 from boathouse.apps.tokens.admin.desk import Actor, Desk
 from boathouse.apps.tokens.protocol.endpoints import subject_is_live
+from boathouse.apps.tokens.texts import json_object
 from boathouse.apps.tokens.web import Call
 from boathouse.errors import InputError
 from boathouse.wlcg.scopes import parse
@@ -71,19 +71,7 @@ def document(call: Call) -> dict[str, Any]:
     Raises:
         InputError: there is none.
     """
-    kind = call.http.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind not in _JSON:
-        raise InputError("not JSON", expected=" or ".join(_JSON), got=kind or "no content type")
-    try:
-        found = json.loads(call.body)
-    except (ValueError, RecursionError) as error:
-        raise InputError("the body is not JSON", expected="a JSON object") from error
-    if not isinstance(found, dict):
-        raise InputError("the body is not a JSON object", got=type(found).__name__)
-    # Neither a table nor a page can hold these.
-    if "\\u0000" in json.dumps(found):
-        raise InputError("a text holds a zero character")
-    return found
+    return json_object(call.body, call.http.headers.get("content-type", ""), _JSON)
 
 
 def text(values: dict[str, Any], name: str, default: str | None = None) -> str:

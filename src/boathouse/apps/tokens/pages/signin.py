@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from starlette.responses import RedirectResponse, Response
 
 from boathouse.apps.tokens import sessions
 from boathouse.apps.tokens.pages.render import foreign_form, message, render
 from boathouse.apps.tokens.sessions import Refusal
+from boathouse.apps.tokens.texts import storable
 from boathouse.apps.tokens.upstream.providers import buttons
 from boathouse.apps.tokens.web import Call
 
@@ -24,8 +25,8 @@ _FAULTS = {
 
 
 def local_page(there: str) -> str:
-    """The page to go on to after a sign-in: one of ours, else the account page."""
-    return there if _NEXT.fullmatch(there) else "/account"
+    """The page to go on to after a sign-in: one of ours, whose parameters are text, else the account page."""
+    return there if _NEXT.fullmatch(there) and storable(unquote(there)) else "/account"
 
 
 def login(call: Call) -> Response:

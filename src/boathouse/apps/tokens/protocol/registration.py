@@ -8,7 +8,6 @@ nobody uses is forgotten.
 from __future__ import annotations
 
 import hmac
-import json
 import secrets
 import unicodedata
 import uuid
@@ -25,6 +24,7 @@ from boathouse.apps.tokens.passwords import fingerprint, random_token
 from boathouse.apps.tokens.persistence.records import CODE, REFRESH, Client, Registration
 from boathouse.apps.tokens.protocol import redirects
 from boathouse.apps.tokens.protocol.grants import PUBLIC
+from boathouse.apps.tokens.texts import json_object
 from boathouse.apps.tokens.web import Call
 from boathouse.errors import InputError
 from boathouse.wlcg.scopes import format_scopes, narrow, parse
@@ -149,14 +149,10 @@ def _document(call: Call) -> dict[str, Any]:
     Raises:
         InvalidRequestError: there is none.
     """
-    if call.http.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise InvalidRequestError("The body must be application/json")
     try:
-        document = json.loads(call.body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequestError("The body is not JSON") from error
-    if not isinstance(document, dict):
-        raise InvalidRequestError("The body is not a JSON object")
+        document = json_object(call.body, call.http.headers.get("content-type", ""), ("application/json",))
+    except InputError as error:
+        raise InvalidRequestError(error.what[0].upper() + error.what[1:]) from error
     return {name: value for name, value in document.items() if value is not None}
 
 
