@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,19 @@ class Liar(IssuerServer):
         self.answer: dict[str, Any] = {}
         self.claims: dict[str, Any] = {}
         self.signing: dict[str, Any] = {}
+        self.userinfo: dict[str, Any] | None = None
+        """What the userinfo endpoint says; an empty answer is a failure, None means that there is no such endpoint."""
+        self.asked, self.may_answer = threading.Event(), threading.Event()
+        self.may_answer.set()
+
+    def documents(self) -> dict[str, dict[str, Any]]:
+        self.asked.set()
+        assert self.may_answer.wait(60)
+        found = super().documents()
+        if self.userinfo is not None:
+            found["/.well-known/openid-configuration"]["userinfo_endpoint"] = f"{self.url}/userinfo"
+            found["/userinfo"] = self.userinfo
+        return found
 
     def grant(self, client: str, form: dict[str, str]) -> dict[str, Any]:
         self.requests.append({"client": client, **form})
@@ -50,7 +65,7 @@ def server(tokens_units: Units) -> Iterator[Liar]:
 
 @pytest.fixture
 def liar(server: Liar) -> Liar:
-    server.answer, server.claims, server.signing = {}, {}, {}
+    server.answer, server.claims, server.signing, server.userinfo = {}, {}, {}, None
     return server
 
 
@@ -80,6 +95,19 @@ def test_a55_upstream_good_answer_is_taken(party: RelyingParty, liar: Liar) -> N
     assert sent["client"] == CLIENT
     assert sent["redirect_uri"] == "https://lake.example/login/with/liar/callback"
     assert len(sent["code_verifier"]) >= 43
+
+
+def test_a55_upstream_userinfo_counts_and_is_needed(liar: Liar, party: RelyingParty) -> None:
+    """Groups may stand there alone: a sign-in without them would take them away."""
+    liar.userinfo = {"sub": "dana", "groups": ["cms"], "aud": "another"}
+    claims = finish(party, liar)
+    assert (claims["groups"], claims["aud"]) == (["cms"], CLIENT)
+    liar.userinfo = {"sub": "somebody else", "groups": ["magic"]}
+    with pytest.raises(RefusedError, match="proof of who you are"):
+        finish(party, liar)
+    liar.userinfo = {}
+    with pytest.raises(ServiceError, match="userinfo endpoint gives no answer"):
+        finish(party, liar)
 
 
 @pytest.mark.parametrize(
@@ -176,14 +204,19 @@ def test_a55_upstream_certificate_is_verified(liar: Liar) -> None:
 
 @pytest.fixture(scope="module")
 def trusting(server: Liar, start_issuer: Start, tokens_units: Units) -> Issuer:
-    """An issuer that trusts the liar's tokens for one directory, and lets one client exchange them."""
+    """An issuer that trusts the liar's tokens for one directory, and lets one client exchange them.
+
+    People may sign in there, too; and a single thread does all work.
+    """
     trusted = {
         "name": "liar",
         "url": server.url,
         "ca_file": str(tokens_units.context.layout.ca),
         "paths": ["/lake/cms"],
     }
-    issuer = start_issuer(trusted=[trusted], trusted_audiences=[STORAGE])
+    provider = {**{name: trusted[name] for name in ("name", "ca_file")}, "title": "Liar", "issuer": server.url}
+    provider |= {"client_id": CLIENT, "client_secret": "a secret"}
+    issuer = start_issuer(trusted=[trusted], trusted_audiences=[STORAGE], providers=[provider], threads=1)
 
     def allow(seed: dict[str, Any]) -> None:
         (client,) = [client for client in seed["clients"] if client["client_id"] == "transfers"]
@@ -243,3 +276,19 @@ def test_a60_only_who_may_exchanges_them(trusting: Issuer, liar: Liar) -> None:
 def test_a60_nobody_elses_signature_counts(trusting: Issuer, liar: Liar) -> None:
     token = liar.sign({"sub": "dana", "aud": STORAGE, "scope": "storage.read:/"}, key=ECKey.generate_key("P-256"))
     trusting.refused("transfers", 400, "invalid_grant", **exchange(token))
+
+
+def test_a55_upstream_that_is_slow_keeps_nobody_else_waiting(trusting: Issuer, liar: Liar) -> None:
+    """The only thread works on, and no transaction is open, while somebody waits for the provider."""
+    liar.asked.clear()
+    liar.may_answer.clear()
+    with ThreadPoolExecutor(1) as pool:
+        begun = pool.submit(trusting.browser().get, "/login/with/liar")
+        try:
+            assert liar.asked.wait(60)
+            assert trusting.request("GET", "/userinfo").status == 401
+            assert trusting.browser().get("/login").status == 200
+            assert not begun.done()
+        finally:
+            liar.may_answer.set()
+        assert begun.result(60).location.startswith(f"{liar.url}/authorize?")

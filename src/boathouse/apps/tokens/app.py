@@ -7,6 +7,7 @@ import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import anyio.to_thread
 from authlib.common.urls import add_params_to_uri
@@ -42,7 +43,7 @@ from boathouse.apps.tokens.protocol.grants import ClientGrant, CodeGrant, Device
 from boathouse.apps.tokens.protocol.metadata import metadata
 from boathouse.apps.tokens.signing import rotation
 from boathouse.apps.tokens.trail import feed
-from boathouse.apps.tokens.web import Call, Guard, Handler, Pairs, endpoint, workers
+from boathouse.apps.tokens.web import Call, Errand, Guard, Handler, Pairs, endpoint, workers
 from boathouse.errors import StateError
 
 _LOG = logging.getLogger(__name__)
@@ -122,8 +123,15 @@ def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] 
         await run_in_threadpool(threads.close)
         await run_in_threadpool(issuer.close)
 
-    def route(path: str, handler: Handler, *methods: str, reads: Callable[[Pairs], bool] | None = None) -> Route:
-        return Route(path, endpoint(threads, handler, reads=reads), methods=list(methods or ("GET",)))
+    def route(
+        path: str,
+        handler: Handler,
+        *methods: str,
+        reads: Callable[[Pairs], bool] | None = None,
+        errand: Errand | None = None,
+    ) -> Route:
+        answer = endpoint(threads, handler, reads=reads, errand=errand)
+        return Route(path, answer, methods=list(methods or ("GET",)))
 
     settings = issuer.settings
     discovery = _constant(
@@ -146,8 +154,8 @@ def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] 
         route("/userinfo", userinfo, "GET", "POST"),
         route("/authorize", authorize, "GET", "POST"),
         route("/login", signin.login, "GET", "POST"),
-        route("/login/with/{provider}", federated.begin),
-        route("/login/with/{provider}/callback", federated.callback),
+        route("/login/with/{provider}", federated.begin, errand=partial(federated.forth, issuer)),
+        route("/login/with/{provider}/callback", federated.callback, errand=partial(federated.back, issuer)),
         route("/logout", signin.logout, "POST"),
         route("/device", device.device, "GET", "POST"),
         route("/account", account.account, "GET", "POST"),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import Any
 from urllib.parse import parse_qsl
 
 from authlib.oauth2.base import OAuth2Error
@@ -61,6 +62,8 @@ class Call:
     form: Pairs
     body: bytes = b""
     """Of a request that carries no form."""
+    brought: Any = None
+    """What the endpoint's errand brought from elsewhere."""
 
     @cached_property
     def server(self) -> Server:
@@ -105,10 +108,11 @@ class Work:
     query: Pairs
     form: Pairs
     body: bytes
+    brought: Any = None
 
     def call(self, issuer: Issuer, store: Store) -> Call:
         """The call in a transaction."""
-        return Call(issuer, store, self.http, self.query, self.form, self.body)
+        return Call(issuer, store, self.http, self.query, self.form, self.body, self.brought)
 
 
 def workers(issuer: Issuer) -> Workers[Work, Response]:
@@ -116,8 +120,16 @@ def workers(issuer: Issuer) -> Workers[Work, Response]:
     return Workers(issuer.settings.threads, partial(_together, issuer), partial(_alone, issuer))
 
 
+Errand = Callable[[HttpRequest, Pairs], Any]
+"""Asks another server something, of the request and its query, and gives errors back as values."""
+
+
 def endpoint(
-    threads: Workers[Work, Response], handler: Handler, *, reads: Callable[[Pairs], bool] | None = None
+    threads: Workers[Work, Response],
+    handler: Handler,
+    *,
+    reads: Callable[[Pairs], bool] | None = None,
+    errand: Errand | None = None,
 ) -> Callable[[HttpRequest], Awaitable[Response]]:
     """An asynchronous endpoint around a handler that works in a thread, in a transaction.
 
@@ -126,6 +138,7 @@ def endpoint(
         handler: what is done.
         reads: says of a form that the handler will change nothing in the database but for the audit log; such requests
             share a transaction with others.
+        errand: done before the transaction begins; the handler finds the result in the call.
     """
 
     async def respond(http: HttpRequest) -> Response:
@@ -139,7 +152,8 @@ def endpoint(
             return _refuse(InvalidRequestError(f"The parameters are malformed: {type(error).__name__}"))
         if not all(storable(text) for pair in (*query, *form) for text in pair) or not storable(http.scope["path"]):
             return _refuse(InvalidRequestError("A parameter holds a control character"))
-        work = Work(handler, http, query, form, body)
+        brought = await threads.outside(partial(errand, http, query)) if errand else None
+        work = Work(handler, http, query, form, body, brought)
         if reads is not None and reads(form):
             return await threads.together(work)
         return await threads.alone(work)

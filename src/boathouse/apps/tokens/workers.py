@@ -21,9 +21,12 @@ _LOG = logging.getLogger(__name__)
 _TOGETHER = 2
 """Threads for work that is done together: one reads while the other waits for the disk."""
 _AT_MOST = 64
+_OUTSIDE = 32
+"""Threads that wait for other servers."""
 
 T = TypeVar("T")
 R = TypeVar("R")
+E = TypeVar("E")
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class Workers(Generic[T, R]):
     ) -> None:
         self._together, self._single = together, single
         self._pool = ThreadPoolExecutor(threads, "request")
+        self._outside = ThreadPoolExecutor(_OUTSIDE, "outside")
         self._queue: queue.SimpleQueue[_Item[T, R] | None] = queue.SimpleQueue()
         self._threads = [threading.Thread(target=self._run, name="together", daemon=True) for _ in range(_TOGETHER)]
         for thread in self._threads:
@@ -62,6 +66,11 @@ class Workers(Generic[T, R]):
         """Do one piece of work in a thread, in the context of the caller."""
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._pool, context.run, self._single, work)
+
+    async def outside(self, errand: Callable[[], E]) -> E:
+        """Ask somebody else's server, in threads of their own: a slow one takes none of those that work here."""
+        context = contextvars.copy_context()
+        return await asyncio.get_running_loop().run_in_executor(self._outside, context.run, errand)
 
     async def together(self, work: T) -> R:
         """Have a piece of work done with others that wait."""
@@ -77,6 +86,7 @@ class Workers(Generic[T, R]):
         for thread in self._threads:
             thread.join()
         self._pool.shutdown()
+        self._outside.shutdown()
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from sqlalchemy import Connection, Table, text
+from sqlalchemy import Connection, Table
 
 from boathouse.apps.tokens.admin.checks import plain
 from boathouse.apps.tokens.persistence.records import User
@@ -98,7 +98,7 @@ class Desk:
 
     def lock(self) -> None:
         """Let changes follow each other, so that the chain tells them in the order in which they count."""
-        self.connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": history.CHANGE_LOCK})
+        self.store.lock_changes()
 
     def refuse(self, what: str) -> NoReturn:
         """End with the refusal.

@@ -5,39 +5,80 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from starlette.requests import Request as HttpRequest
 from starlette.responses import RedirectResponse, Response
 
 from boathouse.apps.tokens import sessions
+from boathouse.apps.tokens.issuer import Issuer
 from boathouse.apps.tokens.pages.render import message
 from boathouse.apps.tokens.pages.signin import local_page
 from boathouse.apps.tokens.trail import history
 from boathouse.apps.tokens.upstream.identities import Identities, Linked
 from boathouse.apps.tokens.upstream.providers import Provider, admission
 from boathouse.apps.tokens.upstream.relying import STALE, Flow, RefusedError, RelyingParty, new_flow
-from boathouse.apps.tokens.web import Call
+from boathouse.apps.tokens.web import Call, Pairs
 from boathouse.errors import ServiceError
 
 FLOW_COOKIE = "__Host-flow"
 _FLOW_S = 600
 
 
+@dataclass(frozen=True)
+class Forth:
+    """A sign-in that begins."""
+
+    flow: Flow
+    url: str
+
+
+@dataclass(frozen=True)
+class Back:
+    """A sign-in that the provider answered."""
+
+    flow: Flow
+    claims: Mapping[str, Any]
+
+
+def forth(issuer: Issuer, http: HttpRequest, query: Pairs) -> Forth | ServiceError | None:
+    """What has to be asked of the provider before :func:`begin`: outside of any transaction, for it may take long."""
+    party = issuer.parties.get(http.path_params["provider"])
+    if party is None:
+        return None
+    there = local_page(dict(query).get("next", ""))
+    flow = new_flow(party.provider.name, there, int(time.time()) + _FLOW_S)
+    try:
+        return Forth(flow, party.authorization_url(flow))
+    except ServiceError as error:
+        return error
+
+
 def begin(call: Call) -> Response:
     """Send the browser to the provider, with a flow that only this browser can complete."""
-    party = _party(call)
+    party, asked = _party(call), call.brought
     if party is None:
         return message(call, "There is no such way to sign in.", 404)
-    flow = new_flow(party.provider.name, local_page(call.value("next")), call.store.now + _FLOW_S)
-    try:
-        url = party.authorization_url(flow)
-    except ServiceError as error:
-        return _unreachable(call, party, error)
-    response = RedirectResponse(url, 303)
-    _set_cookie(response, _seal(call, flow), _FLOW_S)
+    if not isinstance(asked, Forth):
+        return _unreachable(call, party, asked)
+    response = RedirectResponse(asked.url, 303)
+    _set_cookie(response, _seal(call.issuer, asked.flow), _FLOW_S)
     return response
+
+
+def back(issuer: Issuer, http: HttpRequest, query: Pairs) -> Back | RefusedError | ServiceError | None:
+    """What has to be asked of the provider before :func:`callback`, as in :func:`forth`."""
+    party = issuer.parties.get(http.path_params["provider"])
+    if party is None:
+        return None
+    try:
+        flow = _open(issuer, http, party.provider)
+        return Back(flow, party.claims(flow, dict(query)))
+    except (RefusedError, ServiceError) as error:
+        return error
 
 
 def callback(call: Call) -> Response:
@@ -52,24 +93,24 @@ def callback(call: Call) -> Response:
 
 
 def _complete(call: Call, party: RelyingParty) -> Response:
-    try:
-        flow = _open(call, party.provider)
-        claims = party.claims(flow, dict(call.query))
-    except RefusedError as error:
-        call.server.sample("provider.refused", provider=party.provider.name, reason=str(error.got))
-        return message(call, f"Signing in with {party.provider.title} failed. {error.what}", 403)
-    except ServiceError as error:
-        return _unreachable(call, party, error)
-    sub = _person(call, party.provider, claims)
+    answer = call.brought
+    if isinstance(answer, RefusedError):
+        call.server.sample("provider.refused", provider=party.provider.name, reason=str(answer.got))
+        return message(call, f"Signing in with {party.provider.title} failed. {answer.what}", 403)
+    if not isinstance(answer, Back):
+        return _unreachable(call, party, answer)
+    sub = _person(call, party.provider, answer.claims)
     if isinstance(sub, Response):
         return sub
-    response = RedirectResponse(flow.there, 303)
+    response = RedirectResponse(answer.flow.there, 303)
     sessions.begin(call, response, sub)
     return response
 
 
 def _person(call: Call, provider: Provider, claims: Mapping[str, Any]) -> str | Response:
     """The subject that the session is for, or the page that says why there is none."""
+    # As every change of people: the chain tells them in the order in which they count.
+    call.store.lock_changes()
     links = Identities(call.store.connection, call.store.now)
     found = links.find(provider.issuer, claims["sub"])
     before = history.of_person(call.store.connection, found.sub) if found else {}
@@ -120,7 +161,7 @@ def _party(call: Call) -> RelyingParty | None:
     return call.issuer.parties.get(call.http.path_params["provider"])
 
 
-def _unreachable(call: Call, party: RelyingParty, error: ServiceError) -> Response:
+def _unreachable(call: Call, party: RelyingParty, error: ServiceError | None) -> Response:
     call.server.sample("provider.unreachable", provider=party.provider.name, reason=str(error))
     return message(
         call, f"{party.provider.title} does not answer just now. Try again later, or sign in another way.", 503
@@ -132,25 +173,25 @@ def _set_cookie(response: Response, value: str, max_age_s: int) -> None:
     response.set_cookie(FLOW_COOKIE, value, max_age=max_age_s, path="/", secure=True, httponly=True, samesite="lax")
 
 
-def _seal(call: Call, flow: Flow) -> str:
+def _seal(issuer: Issuer, flow: Flow) -> str:
     text = base64.urlsafe_b64encode(json.dumps(asdict(flow)).encode()).decode()
-    return f"{text}.{_mark(call, text)}"
+    return f"{text}.{_mark(issuer, text)}"
 
 
-def _mark(call: Call, text: str) -> str:
-    return call.issuer.hasher.hash(f"flow:{text}").hex()
+def _mark(issuer: Issuer, text: str) -> str:
+    return issuer.hasher.hash(f"flow:{text}").hex()
 
 
-def _open(call: Call, provider: Provider) -> Flow:
+def _open(issuer: Issuer, http: HttpRequest, provider: Provider) -> Flow:
     """The flow that this browser began.
 
     Raises:
         RefusedError: it began none with this provider, or too long ago.
     """
-    text, _, mark = call.http.cookies.get(FLOW_COOKIE, "").partition(".")
-    if not text or not hmac.compare_digest(mark.encode(), _mark(call, text).encode()):
+    text, _, mark = http.cookies.get(FLOW_COOKIE, "").partition(".")
+    if not text or not hmac.compare_digest(mark.encode(), _mark(issuer, text).encode()):
         raise RefusedError(STALE, got="no flow in this browser")
     flow = Flow(**json.loads(base64.urlsafe_b64decode(text)))
-    if flow.provider != provider.name or call.store.now >= flow.expires_at:
+    if flow.provider != provider.name or time.time() >= flow.expires_at:
         raise RefusedError(STALE, got="a flow with another provider" if flow.provider != provider.name else "too late")
     return flow

@@ -14,6 +14,7 @@ from boathouse.apps.tokens.passwords import Hasher
 from boathouse.apps.tokens.persistence import schema as t
 from boathouse.apps.tokens.persistence.records import Client, Code, Device, RefreshToken, Registration, User
 from boathouse.apps.tokens.rights.policies import Effect, Policy
+from boathouse.apps.tokens.trail import history
 from boathouse.wlcg.scopes import narrow, parse
 
 LONGEST_LIFE_S = 6 * 3600
@@ -81,6 +82,7 @@ _REGISTRATION = (
     .with_for_update(of=t.registrations)
 )
 _PING = select(1)
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 
 
 class Store:
@@ -116,6 +118,10 @@ class Store:
     def ping(self) -> None:
         """Ask the database for a sign of life."""
         self._connection.execute(_PING)
+
+    def lock_changes(self) -> None:
+        """Let changes of people, groups, policies and clients follow each other until the end of the transaction."""
+        self._connection.execute(_LOCK, {"key": history.CHANGE_LOCK})
 
     # Who is known
 

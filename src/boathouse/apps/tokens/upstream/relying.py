@@ -196,15 +196,24 @@ class RelyingParty:
         return "" if isinstance(subject, str) and len(subject) <= 255 else "sub"
 
     def _userinfo(self, tokens: Mapping[str, Any], sub: str) -> dict[str, Any]:
-        """What only the userinfo endpoint says, if there is one; an answer about somebody else counts for nothing."""
+        """What only the userinfo endpoint says, if there is one.
+
+        Rights may hang on it: without its answer nobody is signed in, lest groups vanish unseen.
+
+        Raises:
+            RefusedError: the answer is about somebody else.
+            ServiceError: there is no good answer.
+        """
         endpoint = self._discovered().get("userinfo_endpoint")
         if not isinstance(endpoint, str) or not isinstance(tokens.get("access_token"), str):
             return {}
         headers = {"Authorization": f"Bearer {tokens['access_token']}"}
         status, document, _ = http.request_json(self._pool, "GET", endpoint, headers=headers)
+        if status != 200:
+            raise ServiceError("the userinfo endpoint gives no answer", got=f"status {status}", where=endpoint)
         # OpenID Connect Core 5.3.2: the subject must be the same.
-        if status != 200 or document.get("sub") != sub:
-            return {}
+        if document.get("sub") != sub:
+            raise RefusedError(_NOT_PROVED, got="userinfo: sub")
         return {name: value for name, value in document.items() if name not in _FROM_THE_TOKEN}
 
 
