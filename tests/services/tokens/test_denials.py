@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +13,10 @@ from typing import Any
 
 import urllib3
 
+from boathouse.run.local.account import child_environment
+from boathouse.testing.postgres import Databases
 from boathouse.testing.wait import wait_for
+from boathouse.wlcg.verify import kid_of
 
 from .conftest import ALICE, BOB, SECRETS, STORAGE, CodeFlow, Issuer, Start
 
@@ -125,3 +130,49 @@ def test_those_who_wait_do_not_hold_up_the_end(start_issuer: Start) -> None:
         assert time.monotonic() - began < 30
         assert waiting.result(5) == {"version": 0, "denied": []}
     assert "Cancel 1" not in issuer.log
+
+
+def emergency(issuer: Issuer) -> subprocess.Popen[bytes]:
+    """The command that withdraws all keys, begun."""
+    units = issuer.units
+    program = (str(units.context.programs.python), "-m", "boathouse.apps.tokens")
+    return subprocess.Popen(
+        (*program, "rotate", "--emergency", "--config", str(issuer.config)),
+        env=child_environment(units.state.account, units.state.layout.run, {}),
+        cwd=units.state.layout.root,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **units.state.account.popen_arguments(),
+    )
+
+
+def test_keys_are_denied_although_their_withdrawal_was_interrupted(start_issuer: Start) -> None:
+    """Whoever stole a key gains nothing by the death of the command: the issuer ends what it began."""
+    issuer = start_issuer()
+    stolen = issuer.token("transfers", **CLIENT)["access_token"]
+    issuer.stop()
+    ring = issuer.keys / "keyring.json"
+    with Databases(issuer.units).connect(issuer.name) as connection, connection.transaction():
+        # So it cannot come to its end before it is killed.
+        connection.execute("LOCK TABLE denials IN EXCLUSIVE MODE")
+        command = emergency(issuer)
+        wait_for("the keys are withdrawn", lambda: '"withdrawn": true' in ring.read_text())
+        command.kill()
+        assert command.wait() == -signal.SIGKILL
+    issuer.start()
+    (entry,) = wait_for("they are denied", lambda: denials(issuer)["denied"])
+    assert (entry["kind"], entry["key"]) == ("key", kid_of(stolen))
+    assert not issuer.post("/introspect", "plain", token=stolen).json["active"]
+    assert issuer.sql("SELECT count(*) FROM audit WHERE event = 'key.withdrawn'") == [(1,)]
+    assert str(kid_of(stolen)) not in ring.read_text(), "the stolen key is forgotten"
+
+
+def test_keys_are_withdrawn_by_the_command_and_denied_once(start_issuer: Start) -> None:
+    issuer = start_issuer()
+    stolen = issuer.token("transfers", **CLIENT)["access_token"]
+    assert emergency(issuer).wait(60) == 0
+    (entry,) = denials(issuer)["denied"]
+    assert (entry["kind"], entry["key"]) == ("key", kid_of(stolen))
+    assert kid_of(issuer.token("transfers", **CLIENT)["access_token"]) != kid_of(stolen)
+    assert issuer.command("audit-verify").returncode == 0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from boathouse.apps.tokens.files import create_once
-from boathouse.apps.tokens.signing.keys import KeyRing
+from boathouse.apps.tokens.signing.keys import KeyRing, SigningKey
 from boathouse.errors import StateError
 
 
@@ -124,3 +124,29 @@ def test_withdrawn_keys_go_when_the_new_one_signs(tmp_path: Path, clock: Clock) 
     assert ring.publish()
     assert not ring.publish()
     assert [key["kid"] for key in json.loads(ring.jwks_path.read_text())["keys"]] == [new.kid]
+
+
+def test_withdrawn_keys_are_remembered_until_what_they_signed_is_denied(tmp_path: Path, clock: Clock) -> None:
+    one = KeyRing(tmp_path / "keys", "ES256", clock=clock)
+    _, old = one.withdraw(3)
+    denied: list[str] = []
+
+    def deny(keys: tuple[SigningKey, ...]) -> None:
+        denied.extend(key.kid for key in keys)
+
+    def fail(keys: tuple[SigningKey, ...]) -> None:
+        raise ConnectionError
+
+    assert one.settle(1, deny) == (), "they still sign"
+    clock.now += 3
+    assert one.settle(1, deny) == (), "some process may still sign with them"
+    clock.now += 1
+    with pytest.raises(ConnectionError):
+        one.settle(1, fail)
+    # Whoever made the keys worthless is gone: another process ends it, also after a rotation.
+    other = KeyRing(tmp_path / "keys", "ES256", clock=clock, look_again_s=0)
+    other.rotate(0, 3600)
+    assert old[0].kid not in kids(other)
+    assert [key.kid for key in other.settle(1, deny)] == denied == [old[0].kid]
+    assert other.settle(1, deny) == one.settle(1, deny) == ()
+    assert denied == [old[0].kid], "once"

@@ -218,8 +218,9 @@ async def _keep_house(issuer: Issuer) -> None:
 
 def _tend_keys(issuer: Issuer) -> None:
     try:
-        rotation.tend(issuer.keys, issuer.settings, issuer.audit)
-    except (StateError, OSError) as error:
+        deny = rotation.denier(issuer.engine, issuer.hasher)
+        rotation.tend(issuer.keys, issuer.settings, issuer.audit, deny)
+    except (StateError, OSError, SQLAlchemyError) as error:
         _LOG.warning("the keys cannot be looked after, will be tried again: %s", error)
 
 

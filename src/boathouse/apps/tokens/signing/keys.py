@@ -36,6 +36,8 @@ class SigningKey:
     signs_from: int
     gone_at: int | None
     """When its last token has died; None while no younger key has taken over."""
+    withdrawn: bool = False
+    """Whether it was withdrawn, and the services have not been told to refuse what it signed."""
 
     def sign(self, claims: dict[str, Any], typ: str = "JWT") -> str:
         """A compact JSON web signature over the claims."""
@@ -87,6 +89,11 @@ class KeyRing:
 
     def keys(self) -> tuple[SigningKey, ...]:
         """All keys that are published now, oldest first."""
+        now = self._clock()
+        return tuple(key for key in self._look() if key.gone_at is None or now < key.gone_at)
+
+    def _look(self) -> tuple[SigningKey, ...]:
+        """What is in the ring, read again if it has changed."""
         with self._lock:
             if time.monotonic() - self._looked_at >= self._look_again_s:
                 self._looked_at = time.monotonic()
@@ -95,8 +102,7 @@ class KeyRing:
                 if stamp != self._stamp:
                     self._keys = self._read()
                     self._stamp = stamp
-            now = self._clock()
-            return tuple(key for key in self._keys if key.gone_at is None or now < key.gone_at)
+            return self._keys
 
     def active(self) -> SigningKey:
         """The key that signs now: the youngest whose time has come."""
@@ -138,26 +144,56 @@ class KeyRing:
     def withdraw(self, activation_s: int) -> tuple[SigningKey, tuple[SigningKey, ...]]:
         """Withdraw all keys and put a new one in their place, both in ``activation_s``: what they signed is void then.
 
+        The ring remembers the withdrawn ones until :meth:`settle` has dealt with them, whoever calls that.
+
         Returns:
             The new key, and those that go.
         """
         with self._exclusive():
             now = self._clock()
             old = tuple(key for key in self._read() if key.gone_at is None or now < key.gone_at)
-            return self._rotate(activation_s, 0), old
+            return self._rotate(activation_s, 0, withdraw=True), old
+
+    def settle(self, after_s: float, deny: Callable[[tuple[SigningKey, ...]], None]) -> tuple[SigningKey, ...]:
+        """Deny what withdrawn keys have signed, and only then forget them; once, whichever process comes first.
+
+        Args:
+            after_s: how long they must have been gone, so that no process signs with them any more.
+            deny: called with them; if it raises, they stay to be dealt with.
+
+        Returns:
+            Those that were dealt with here.
+        """
+        if not self._withdrawn(self._look(), after_s):
+            return ()
+        with self._exclusive():
+            keys = self._read()
+            due = self._withdrawn(keys, after_s)
+            if due:
+                deny(due)
+                self._write(tuple(key for key in keys if key not in due))
+            return due
+
+    def _withdrawn(self, keys: tuple[SigningKey, ...], after_s: float) -> tuple[SigningKey, ...]:
+        now = self._clock()
+        return tuple(key for key in keys if key.withdrawn and key.gone_at is not None and now >= key.gone_at + after_s)
 
     def _is_due(self, keys: tuple[SigningKey, ...], age_s: int) -> bool:
         youngest = max(keys, key=lambda key: key.signs_from)
         return youngest.algorithm != self._algorithm or self._clock() >= youngest.signs_from + age_s
 
-    def _rotate(self, activation_s: int, remain_s: int) -> SigningKey:
+    def _rotate(self, activation_s: int, remain_s: int, *, withdraw: bool = False) -> SigningKey:
         """With the ring locked: a new key that signs in ``activation_s``; others go ``remain_s`` after that."""
         now = int(self._clock())
         new = self._make(now + activation_s)
         gone_at = new.signs_from + remain_s
-        old = [key for key in self._read() if key.gone_at is None or now < key.gone_at]
+        old = [key for key in self._read() if key.withdrawn or key.gone_at is None or now < key.gone_at]
         # A key that was to go later goes with the others when they are withdrawn, one that was to go earlier does.
-        self._write((*(replace(key, gone_at=min(key.gone_at or gone_at, gone_at)) for key in old), new))
+        going = (
+            replace(key, gone_at=min(key.gone_at or gone_at, gone_at), withdrawn=key.withdrawn or withdraw)
+            for key in old
+        )
+        self._write((*going, new))
         with self._lock:
             self._looked_at = 0.0
         return new
@@ -197,6 +233,7 @@ class KeyRing:
                     _TYPES[entry["algorithm"]].import_key(entry["jwk"]),
                     entry["signs_from"],
                     entry["gone_at"],
+                    entry.get("withdrawn", False),
                 )
                 for entry in entries
             )
@@ -209,6 +246,7 @@ class KeyRing:
                 "algorithm": key.algorithm,
                 "signs_from": key.signs_from,
                 "gone_at": key.gone_at,
+                "withdrawn": key.withdrawn,
                 "jwk": key.private.as_dict(private=True),
             }
             for key in keys

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from boathouse.apps.tokens.passwords import Hasher
 from boathouse.apps.tokens.persistence.database import connect, transaction
 from boathouse.apps.tokens.persistence.store import Store
 from boathouse.apps.tokens.settings import Settings
 from boathouse.apps.tokens.signing.keys import KeyRing, SigningKey
-from boathouse.apps.tokens.trail.audit import AuditLog, Detail
+from boathouse.apps.tokens.trail.audit import AuditLog, Detail, append
+from boathouse.errors import ServiceError
 
 _LOG = logging.getLogger(__name__)
+
+Deny = Callable[[tuple[SigningKey, ...]], None]
 
 EMERGENCY_S = 3
 """How long a new key is published before it signs when the old ones are withdrawn: enough for whoever is told of it."""
@@ -27,17 +32,41 @@ _ALWAYS = (1 << 53) - 1
 """Who has stolen a key dates tokens as they like."""
 
 
-def tend(keys: KeyRing, settings: Settings, audit: AuditLog) -> None:
-    """What the issuer does every second: rotate when it is time, and publish what has changed.
+def tend(keys: KeyRing, settings: Settings, audit: AuditLog, deny: Deny) -> None:
+    """What the issuer does every second: rotate when it is time, publish what has changed, end what was begun.
+
+    Args:
+        keys: the key ring.
+        settings: the issuer's.
+        audit: where a rotation is recorded.
+        deny: refuses what withdrawn keys have signed, see :func:`denier`.
 
     Raises:
         OSError: the key directory cannot be written.
+        SQLAlchemyError: keys were withdrawn and the database does not answer; the next call tries again.
     """
     new = keys.rotate_if_due(settings.key_lifetime_s, settings.key_activation_s, settings.token_lifetime_s)
     if new is not None:
         _LOG.info("key %s is published and will sign in %d s", new.kid, settings.key_activation_s)
         audit.record("key.rotated", _detail(new))
     keys.publish()
+    if old := keys.settle(_SETTLE_S, deny):
+        _LOG.info("withdrawn: %s", ", ".join(key.kid for key in old))
+
+
+def denier(engine: Engine, hasher: Hasher) -> Deny:
+    """What makes services refuse all that some keys have signed, and records it, in one transaction."""
+
+    def deny(keys: tuple[SigningKey, ...]) -> None:
+        def work(connection: Connection) -> None:
+            store = Store(connection, hasher)
+            for key in keys:
+                store.deny("key", key.kid, for_s=_BELIEVED_S, issued_until=_ALWAYS)
+            append(connection, [("key.withdrawn", _detail(key)) for key in keys])
+
+        transaction(engine, work)
+
+    return deny
 
 
 def rotate(settings: Settings, activation_s: int | None) -> list[dict[str, Any]]:
@@ -62,27 +91,29 @@ def rotate(settings: Settings, activation_s: int | None) -> list[dict[str, Any]]
 def withdraw(settings: Settings) -> list[dict[str, Any]]:
     """Put a new key in the place of all others, and make what those signed worthless everywhere.
 
-    Takes a few seconds. It can be repeated if it was interrupted.
+    Takes a few seconds. What it has begun when it is interrupted, the issuer ends as soon as it runs: the ring
+    remembers withdrawn keys until their tokens are denied. It can be repeated, too.
 
     Raises:
-        ServiceError: the database does not answer; nothing was changed.
+        ServiceError: the database does not answer: nothing was changed, or what was begun waits for the issuer.
     """
     engine = connect(settings)
     ring = KeyRing(settings.keys_dir, settings.signing_algorithm)
     new, old = ring.withdraw(EMERGENCY_S)
     ring.publish()
-    time.sleep(max(0.0, new.signs_from - time.time()) + _SETTLE_S)
-    ring.publish()
-    hasher = Hasher.load(settings.keys_dir / "secrets.key")
-
-    def deny(connection: Connection) -> None:
-        store = Store(connection, hasher)
-        for key in old:
-            store.deny("key", key.kid, for_s=_BELIEVED_S, issued_until=_ALWAYS)
-
-    transaction(engine, deny)
-    _record(engine, "key.withdrawn", *old)
-    _record(engine, "key.rotated", new)
+    try:
+        _record(engine, "key.rotated", new)
+        time.sleep(max(0.0, new.signs_from - time.time()) + _SETTLE_S)
+        ring.publish()
+        # One of the issuer's processes may have been faster, which is as good.
+        ring.settle(0, denier(engine, Hasher.load(settings.keys_dir / "secrets.key")))
+    except SQLAlchemyError as error:
+        raise ServiceError(
+            "the keys are withdrawn, but services could not be told yet to refuse what they signed",
+            got=type(error).__name__,
+            where="the issuer's database",
+            remedy="boathouse status; the issuer tells them as soon as its database answers",
+        ) from error
     _LOG.info("key %s signs; withdrawn: %s", new.kid, ", ".join(key.kid for key in old))
     return describe(ring)
 
