@@ -62,7 +62,8 @@ def keep_fresh(session: Session, stop: threading.Event, *, gone_s: float = _GONE
             life_s = access.expires_at - access.issued_at if access is not None else 0.0
             needed_s = life_s / 3 + 1.0
         try:
-            renewed = session.renew(needed_s)
+            # It has a patience of its own, and whoever has a token that serves shall not wait for it.
+            renewed = session.renew(needed_s, patient=False)
         except AuthError as error:
             log.warning("the session is over: %s (%s)", error.what, error.got)
             return error.exit_code

@@ -196,9 +196,10 @@ class Session:
             ServiceError: the token has ended and the issuer does not answer.
         """
         access = self.access
-        if access is None or access.expires_at - time.time() < _MARGIN_S:
+        margin_s = min(_MARGIN_S, (access.expires_at - access.issued_at) / 3) if access is not None else _MARGIN_S
+        if access is None or access.expires_at - time.time() < margin_s:
             try:
-                self.renew(_MARGIN_S)
+                self.renew(margin_s, patient=access is None or access.expires_at < time.time())
             except ServiceError:
                 # An outage of the issuer matters only once the token has really ended.
                 if access is None or access.expires_at < time.time():
@@ -208,8 +209,12 @@ class Session:
         except OSError as error:
             raise AuthError("nobody is logged in", where=str(self.directory), remedy=_LOGIN) from error
 
-    def renew(self, needed_s: float) -> Access:
+    def renew(self, needed_s: float, *, patient: bool = True) -> Access:
         """Renew the tokens unless the current one lives long enough; one process at a time.
+
+        Args:
+            needed_s: how long, in seconds.
+            patient: whether to wait for an issuer that is coming back; others wait meanwhile.
 
         Raises:
             AuthError: the session is dead; ``boathouse login`` begins another.
@@ -221,7 +226,8 @@ class Session:
             if access is not None and access.expires_at - time.time() >= needed_s and self.token_file.is_file():
                 return access
             refresh = (self.directory / "refresh_token").read_text(encoding="utf-8")
-            tokens = self.issuer().refresh(self.record.client_id, refresh, audience=self.record.audience)
+            issuer = self._issuer(patient=patient)
+            tokens = issuer.refresh(self.record.client_id, refresh, audience=self.record.audience)
             return self._keep(tokens)
 
     def withdrawn(self) -> bool:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from urllib3 import BaseHTTPResponse
+
 from boathouse.errors import AuthError, ServiceError
 from boathouse.lake.http import CONNECT_ONLY, ONCE, PATIENT, Http
 from boathouse.plan.model import Endpoints
@@ -28,6 +30,8 @@ LOGIN_SCOPE = "openid profile offline_access wlcg.groups fts storage.read:/ stor
 OPERATOR_SCOPE = "openid profile fts storage.read:/ storage.modify:/ storage.create:/"
 
 _LOGIN = "boathouse login"
+_RETRY_S = (1.0, 20.0)
+"""After a failure an issuer that is away is asked again so much later, and twice as late after each further one."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Issuer:
     Args:
         url: byte for byte the ``iss`` of its tokens.
         http: connections.
-        patient: whether to wait for an issuer that is coming back.
+        patient: whether to wait for an issuer that is coming back, half a minute at most.
     """
 
     def __init__(self, url: str, http: Http, *, patient: bool = True) -> None:
@@ -76,7 +80,7 @@ class Issuer:
         """
         url = self.url.rstrip("/") + "/.well-known/openid-configuration"
         retry, timeout_s = (PATIENT, 60.0) if self._patient else (ONCE, 5.0)
-        response = self.http.request("GET", url, retry=retry, timeout_s=timeout_s)
+        response = self._request("GET", url, retry=retry, timeout_s=timeout_s)
         if response.status != 200:
             raise ServiceError("the issuer failed", got=f"HTTP status {response.status}", where=url)
         document: dict[str, Any] = json.loads(response.data)
@@ -144,7 +148,7 @@ class Issuer:
             AuthError: the token is dead, or lacks the scope ``openid``.
         """
         url = str(self.metadata["userinfo_endpoint"])
-        response = self.http.request("GET", url, headers={"Authorization": f"Bearer {token}"}, timeout_s=30.0)
+        response = self._request("GET", url, headers={"Authorization": f"Bearer {token}"}, timeout_s=30.0)
         if response.status != 200:
             got = f"HTTP status {response.status}"
             raise AuthError("the issuer does not say who this is", got=got, where=url, remedy=_LOGIN)
@@ -157,7 +161,7 @@ class Issuer:
             ServiceError: it does not answer as it should.
         """
         url = str(self.metadata["jwks_uri"])
-        response = self.http.request("GET", url, retry=ONCE, timeout_s=5.0)
+        response = self._request("GET", url, retry=ONCE, timeout_s=5.0)
         try:
             keys = json.loads(response.data)["keys"]
             return any(key["kid"] == kid for key in keys)
@@ -168,6 +172,8 @@ class Issuer:
         self, client_id: str, secret: Path, *, audiences: Iterable[str], scope: str = OPERATOR_SCOPE
     ) -> Callable[[], str]:
         """A confidential client's own token, renewed when a third of its life is left.
+
+        While the issuer is away the token serves to its end, and the issuer is asked ever more rarely.
 
         Raises:
             AuthError: the secret's file cannot be read.
@@ -182,7 +188,23 @@ class Issuer:
                 remedy="run this as the user who runs the facility",
             ) from error
         fields = {"grant_type": "client_credentials", "scope": scope, "audience": " ".join(audiences)}
-        return _Renewing(lambda: self._tokens(fields, basic=(client_id, value)))
+        hasty = Issuer(self.url, self.http, patient=False)
+        return _Renewing(
+            lambda: self._tokens(fields, basic=(client_id, value)),
+            lambda: hasty._tokens(fields, basic=(client_id, value)),
+        )
+
+    def _request(self, method: str, url: str, *, timeout_s: float = 30.0, **how: Any) -> BaseHTTPResponse:
+        """As :meth:`Http.request`; that nobody answers is told as what it means for tokens."""
+        try:
+            return self.http.request(method, url, timeout_s=timeout_s, **how)
+        except ServiceError as error:
+            raise ServiceError(
+                "the token issuer cannot be reached; tokens at hand serve to their end, and renewals go on trying",
+                got=f"{error.what}: {error.got}",
+                where=self.url,
+                remedy=error.remedy,
+            ) from error
 
     def _tokens(self, fields: Mapping[str, str], *, basic: tuple[str, str] | None = None) -> Tokens:
         document = self._post("token_endpoint", fields, basic=basic)
@@ -205,9 +227,8 @@ class Issuer:
             pair = ":".join(quote(part, safe="") for part in basic)
             headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         # A token request may spend a refresh token: it is repeated only while it cannot have arrived.
-        response = self.http.request(
-            "POST", url, headers=headers, body=urlencode(fields).encode(), retry=CONNECT_ONLY, timeout_s=30.0
-        )
+        retry = CONNECT_ONLY if self._patient else ONCE
+        response = self._request("POST", url, headers=headers, body=urlencode(fields).encode(), retry=retry)
         try:
             document = json.loads(response.data) if response.data else {}
         except ValueError:
@@ -222,21 +243,38 @@ class Issuer:
 
 
 class _Renewing:
-    """A token that is asked for again when it gets old. Shared by threads."""
+    """A token that is asked for again when it gets old, and serves to its end if that fails. Shared by threads.
 
-    def __init__(self, ask: Callable[[], Tokens]) -> None:
-        self._ask = ask
+    Args:
+        ask: asks for it, and waits for an issuer that is coming back.
+        ask_again: asks without patience, while there is a token that serves.
+    """
+
+    def __init__(self, ask: Callable[[], Tokens], ask_again: Callable[[], Tokens]) -> None:
+        self._ask, self._ask_again = ask, ask_again
         self._lock = threading.Lock()
         self._tokens: Tokens | None = None
         self._renew_at = 0.0
+        self._pause_s = _RETRY_S[0]
 
     def __call__(self) -> str:
         with self._lock:
             now = time.time()
-            if self._tokens is None or now > self._renew_at:
-                self._tokens = self._ask()
-                self._renew_at = now + (self._tokens.expires_at - now) * 2 / 3
+            if self._tokens is None or now >= self._tokens.expires_at:
+                return self._keep(self._ask(), now)
+            if now >= self._renew_at:
+                try:
+                    return self._keep(self._ask_again(), now)
+                except ServiceError:
+                    self._renew_at = now + self._pause_s
+                    self._pause_s = min(2 * self._pause_s, _RETRY_S[1])
             return self._tokens.access
+
+    def _keep(self, tokens: Tokens, now: float) -> str:
+        self._tokens = tokens
+        self._renew_at = now + (tokens.expires_at - now) * 2 / 3
+        self._pause_s = _RETRY_S[0]
+        return tokens.access
 
 
 def audiences(endpoints: Endpoints) -> tuple[str, ...]:
