@@ -15,7 +15,7 @@ from rich.table import Table
 from boathouse.cli.common import State, err, out, state_dir
 from boathouse.cli.lakes import open_lake
 from boathouse.cli.run import endpoints_table, login_hint
-from boathouse.errors import ServiceError
+from boathouse.errors import AuthError, BoathouseError, ServiceError
 from boathouse.lake.names import Did
 from boathouse.run.facility import example, open_facility
 from boathouse.units import format_seconds
@@ -79,9 +79,29 @@ class Demo:
         began = time.monotonic()
         self.command("up", facility)
         self.note("services", began, f"{len(open_facility(self._state).plan.units)} units ready")
+        self.log_in()
+
+    def log_in(self) -> None:
+        """Log the demonstration's user in, with the password that the facility made, unless they are.
+
+        Raises:
+            AuthError: the password is another one by now.
+        """
         began = time.monotonic()
+        if _is_logged_in(self._state):
+            self.note("login", began, f"{_USER} was logged in")
+            return
         password = self._state / "secrets" / f"password-{_USER}"
-        self.command("login", "--user", _USER, "--password-file", str(password))
+        try:
+            self.command("login", "--user", _USER, "--password-file", str(password))
+        except AuthError as error:
+            raise AuthError(
+                f"the demonstration cannot log in as {_USER}",
+                expected="the password that the facility made",
+                got=error.got,
+                where=str(password),
+                remedy=f"boathouse login --user {_USER}, with the password of now; then boathouse demo",
+            ) from error
         self.note("login", began, f"{_USER}, by device code")
 
     def _make_sample(self) -> list[str]:
@@ -152,6 +172,13 @@ class Demo:
         for step in self.steps:
             table.add_row(step.title, step.outcome, format_seconds(step.took_s))
         return table
+
+
+def _is_logged_in(state: Path) -> bool:
+    try:
+        return open_lake(state).catalogue.account == _USER
+    except BoathouseError:
+        return False
 
 
 def demo(
