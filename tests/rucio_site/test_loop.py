@@ -10,6 +10,7 @@ import time
 import pytest
 from boathouse_rucio_site import health
 from boathouse_rucio_site.backoff import DELAYS_S, Backoff
+from boathouse_rucio_site.errors import TokenError
 from boathouse_rucio_site.loop import Daemon, Supervisor
 
 
@@ -91,6 +92,23 @@ def test_a_failing_cycle_is_told_and_tried_again(supervised):
     assert supervisor.report(None)["daemons"]["worker"]["last_error"] == "RuntimeError: no route"
     until(lambda: worker.status.cycles == 2)
     assert worker.status.last_error == ""
+
+
+@pytest.mark.parametrize(("error", "traced"), [(TokenError("no answer"), False), (RuntimeError("no route"), True)])
+def test_what_is_known_to_go_wrong_is_logged_in_one_line(supervised, caplog, error, traced):
+    """Daemons try again all through an outage of the issuer."""
+    answers = iter([error])
+
+    def cycle(_: object) -> None:
+        for failure in answers:
+            raise failure
+
+    worker = daemon(cycle)
+    supervised(worker)
+    until(lambda: worker.status.cycles == 1)
+    (record,) = [record for record in caplog.records if "this cycle failed" in record.getMessage()]
+    assert str(error) in record.getMessage()
+    assert bool(record.exc_info) == traced
 
 
 def test_a_thread_that_dies_is_restarted_and_counted(supervised):

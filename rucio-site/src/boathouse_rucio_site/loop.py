@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from boathouse_rucio_site.errors import SiteError
+
 HEARTBEAT_S = 30
 """Seconds between a daemon's heartbeats in the database; Rucio takes it for dead after ten times that."""
 ERROR_WAIT_S = (1.0, 15.0)
@@ -138,8 +140,11 @@ class Daemon:
         try:
             delay = self._cycle(heartbeat)
         except Exception as error:  # noqa: BLE001 - the edge of the loop: whatever it is, it is told, and tried again
-            _log.exception("%s: this cycle failed", self.name)
             status.last_error = _one_line(error)
+            # Of what is known to go wrong, an issuer that is away, one line says all.
+            _log.error(
+                "%s: this cycle failed: %s", self.name, status.last_error, exc_info=not isinstance(error, SiteError)
+            )
             status.failing_since = status.failing_since or began
         else:
             status.last_error, status.failing_since = "", None
