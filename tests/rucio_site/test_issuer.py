@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import time
+from contextlib import closing
 
 import jwt
 import pytest
 from boathouse_rucio_site import tokens
 from boathouse_rucio_site.errors import TokenError
-from boathouse_rucio_site.issuer import REFRESH_S, Issuer, Issuers
+from boathouse_rucio_site.issuer import REFRESH_S, Issuer, Issuers, Kept
 from boathouse_rucio_site.jwt import verify
+from boathouse_rucio_site.keycache import read
 from cryptography.hazmat.primitives.asymmetric import ec
 
 URL = "https://issuer.example.org"
@@ -42,8 +45,11 @@ class World:
         keys = [json.loads(algorithm.to_jwk(key.public_key())) | {"kid": kid} for kid, key in self.keys.items()]
         return {"keys": keys}
 
-    def issuer(self) -> Issuer:
-        return Issuer(URL, fetch=self.fetch, clock=self.clock)
+    def key_set(self) -> dict[str, object]:
+        return self.fetch(f"{URL}/jwks")
+
+    def issuer(self, kept: Kept = lambda _: None) -> Issuer:
+        return Issuer(URL, fetch=self.fetch, clock=self.clock, kept=kept)
 
     def token(self, **claims: object) -> str:
         kid, key = next(iter(self.keys.items()))
@@ -94,6 +100,50 @@ def test_an_issuer_down_at_first_is_asked_again(world):
     world.down = False
     world.now += 5
     assert issuer.key("one") is not None
+
+
+def test_keys_that_the_keeper_keeps_serve_while_the_issuer_is_down(world):
+    kept = {URL: world.key_set()}
+    issuer = world.issuer(kept=kept.get)
+    world.down = True
+    assert issuer.key("one") is not None
+    asked = len(world.fetches)
+    assert issuer.key("one") is not None
+    assert len(world.fetches) == asked, "they are good for a minute"
+    # They say, too, what is no key any more.
+    world.down = False
+    world.rotate("two")
+    kept[URL] = world.key_set()
+    world.down = True
+    world.now += REFRESH_S + 1
+    issuer.key("one")
+    assert issuer.key("one") is None
+    assert issuer.key("two") is not None
+
+
+def test_damaged_kept_keys_change_nothing(world):
+    issuer = world.issuer(kept=lambda _: {"keys": [{"kty": "nonsense", "kid": "one"}]})
+    issuer.key("one")
+    world.down = True
+    world.now += REFRESH_S + 1
+    assert issuer.key("one") is not None
+
+
+def test_kept_keys_are_read_until_they_expire(tmp_path, world):
+    """In the form of XRootD's token library, which the keeper writes."""
+    assert read(tmp_path, URL) is None
+    path = tmp_path / "scitokens" / "scitokens_cpp.sqllite"
+    path.parent.mkdir()
+    rows = [
+        (url, json.dumps({"jwks": world.key_set(), "expires": time.time() + life, "next_update": 0}))
+        for url, life in ((URL, 60), ("https://other.example.org", -1))
+    ]
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("CREATE TABLE keycache (issuer text UNIQUE PRIMARY KEY NOT NULL, keys text NOT NULL)")
+        connection.executemany("INSERT INTO keycache VALUES (?, ?)", rows)
+    assert read(tmp_path, URL) == world.key_set()
+    assert read(tmp_path, "https://other.example.org") is None
+    assert read(tmp_path, "https://unknown.example.org") is None
 
 
 def test_old_keys_are_forgotten_in_time(world):

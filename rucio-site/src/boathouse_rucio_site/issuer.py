@@ -18,6 +18,8 @@ from boathouse_rucio_site.errors import TokenError
 
 REFRESH_S = 300.0
 """Age at which keys are fetched again."""
+KEPT_S = 60.0
+"""Age at which keys that the keeper vouched for are asked for again."""
 RETRY_S = (0.25, 2.0)
 """Shortest time to the next fetch after a good one and after a failed one; made-up names cannot flood the issuer."""
 TIMEOUT_S = (5.0, 20.0)
@@ -26,6 +28,7 @@ TIMEOUT_S = (5.0, 20.0)
 _log = logging.getLogger(__name__)
 
 Fetch = Callable[[str], Mapping[str, Any]]
+Kept = Callable[[str], Mapping[str, Any] | None]
 
 
 def fetch_json(url: str, ca_file: str | None = None) -> Mapping[str, Any]:
@@ -48,12 +51,19 @@ def fetch_json(url: str, ca_file: str | None = None) -> Mapping[str, Any]:
 class Issuer:
     """One issuer. Thread-safe; nothing is fetched before the first use, and a failed fetch is tried again later.
 
-    While the issuer is down, the keys that are known stay in use.
+    While the issuer is down, those that the facility's keeper keeps are used, or else those that are known.
     """
 
-    def __init__(self, url: str, fetch: Fetch = fetch_json, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        url: str,
+        fetch: Fetch = fetch_json,
+        clock: Callable[[], float] = time.monotonic,
+        kept: Kept = lambda _: None,
+    ) -> None:
         self.url = url
         self._fetch = fetch
+        self._kept = kept
         self._clock = clock
         self._lock = threading.Lock()
         self._metadata: Mapping[str, Any] | None = None
@@ -90,12 +100,19 @@ class Issuer:
         """The key of that name (RFC 7517); of an issuer with a single key, that key if the token names none.
 
         An unknown name makes the keys be fetched at once, so that a new key is known with its first token.
+        Who has a key does not wait for another request that is fetching them.
         """
-        with self._lock:
-            age = self._clock() - self._fetched_at
-            if age > REFRESH_S or self._find(kid) is None:
-                self._refresh()
-            return self._find(kid)
+        found = self._find(kid)
+        if self._is_due(found) and self._lock.acquire(blocking=found is None):
+            try:
+                if self._is_due(self._find(kid)):
+                    self._refresh()
+            finally:
+                self._lock.release()
+        return self._find(kid)
+
+    def _is_due(self, found: jwt.PyJWK | None) -> bool:
+        return found is None or self._clock() - self._fetched_at > REFRESH_S
 
     def knows(self, kid: str | None, max_age_s: float) -> bool:
         """Whether a key is still published, by a list that is at most so old if the issuer answers."""
@@ -120,15 +137,29 @@ class Issuer:
         if now < self._not_before:
             return
         try:
-            document = self._fetch(self.endpoint("jwks_uri"))
-            keys = {str(item.get("kid", "")): item for item in document["keys"] if item.get("use", "sig") == "sig"}
-            self._keys = {kid: jwt.PyJWK.from_dict(item) for kid, item in keys.items()}
+            self._keys = _signature_keys(self._fetch(self.endpoint("jwks_uri")))
             self._fetched_at, self._not_before = now, now + RETRY_S[0]
         except (TokenError, KeyError, TypeError, jwt.PyJWTError) as error:
             self._not_before = self._clock() + RETRY_S[1]
             # The next discovery may point elsewhere.
             self._metadata = None
-            _log.warning("keys of %s cannot be fetched, %d known ones stay: %s", self.url, len(self._keys), error)
+            self._take_kept(now)
+            _log.warning("keys of %s cannot be fetched, %d serve that are here: %s", self.url, len(self._keys), error)
+
+    def _take_kept(self, now: float) -> None:
+        try:
+            if document := self._kept(self.url):
+                self._keys, self._fetched_at = _signature_keys(document), now - REFRESH_S + KEPT_S
+        except (KeyError, TypeError, jwt.PyJWTError) as error:
+            _log.warning("the keys kept of %s cannot be read: %r", self.url, error)
+
+
+def _signature_keys(document: Mapping[str, Any]) -> dict[str, jwt.PyJWK]:
+    return {
+        str(item.get("kid", "")): jwt.PyJWK.from_dict(item)
+        for item in document["keys"]
+        if item.get("use", "sig") == "sig"
+    }
 
 
 def read_secrets(path: Path) -> dict[str, dict[str, Any]]:
@@ -150,10 +181,12 @@ class Issuers:
     Args:
         path: of ``idpsecrets.json``.
         others: CAs by URL of further issuers; None where those of the environment serve.
+        kept: the key set of an issuer that somebody keeps for when it is down.
     """
 
-    def __init__(self, path: Path, others: Mapping[str, str | None] | None = None) -> None:
+    def __init__(self, path: Path, others: Mapping[str, str | None] | None = None, kept: Kept = lambda _: None) -> None:
         self.path = path
+        self._kept = kept
         self._others = others or {}
         self._lock = threading.Lock()
         self._issuers: dict[str, Issuer] = {}
@@ -168,8 +201,9 @@ class Issuers:
             if not self._issuers:
                 trusted = {str(entry["issuer"]) for entry in read_secrets(self.path).values()}
                 self._issuers = {
-                    url: Issuer(url, partial(fetch_json, ca_file=ca_file)) for url, ca_file in self._others.items()
-                } | {name: Issuer(name) for name in trusted}
+                    url: Issuer(url, partial(fetch_json, ca_file=ca_file), kept=self._kept)
+                    for url, ca_file in self._others.items()
+                } | {name: Issuer(name, kept=self._kept) for name in trusted}
             try:
                 return self._issuers[url]
             except KeyError:

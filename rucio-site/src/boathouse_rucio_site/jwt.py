@@ -16,7 +16,7 @@ from rucio.core import oidc
 from rucio.core.identity import get_default_account
 from rucio.db.sqla.constants import IdentityType
 
-from boathouse_rucio_site import trust
+from boathouse_rucio_site import keycache, trust
 from boathouse_rucio_site.errors import TokenError
 from boathouse_rucio_site.issuer import Issuers
 
@@ -30,7 +30,8 @@ LEEWAY_S = 30.0
 def issuers() -> Issuers:
     """The trusted issuers, those of ``[oidc] idpsecrets`` and of ``[boathouse] trusted``."""
     others = {url: issuer.ca_file for url, issuer in trust.trusted().items()}
-    return Issuers(Path(config_get("oidc", "idpsecrets")), others)
+    kept = functools.partial(keycache.read, Path(config_get("boathouse", "key_cache")))
+    return Issuers(Path(config_get("oidc", "idpsecrets")), others, kept)
 
 
 def verify(token: str, trusted: Issuers, audience: str, scopes: frozenset[str]) -> dict[str, Any]:

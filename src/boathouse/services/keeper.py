@@ -27,6 +27,7 @@ class Keeper(Service):
         external = facility.services.issuer
         report = context.run(self.name) / "report.json"
         storage_units = [name(rse) for rse in facility.storage for name in (xrootd.unit_name, xrootd.copy_unit_name)]
+        directories = (context.run(self.name), context.data(self.name), trust.key_cache(context))
         cache_units = [xcache.unit_name(cache) for cache in facility.caches]
         settings = {
             "state": str(context.layout.root),
@@ -35,7 +36,10 @@ class Keeper(Service):
             # Of an issuer that others run, the keys are asked for.
             "jwks": None if external else str(tokens.jwks_file(context)),
             "ca": str(context.layout.ca_bundle),
-            "key_caches": [str(xrootd.key_cache_directory(context, unit)) for unit in (*storage_units, *cache_units)],
+            "key_caches": [
+                str(trust.key_cache(context)),
+                *(str(xrootd.key_cache_directory(context, unit)) for unit in (*storage_units, *cache_units)),
+            ],
             "tokens": [
                 {
                     "path": str(xcache.token_file(context, cache)),
@@ -78,8 +82,7 @@ class Keeper(Service):
             probe=Probe(ProbeKind.report, target=str(report), timeout_s=30),
             needs=trust.needs_issuer(facility),
             directories=(
-                context.run(self.name),
-                context.data(self.name),
+                *directories,
                 *(context.run(unit) for unit in (*storage_units, *cache_units)),
                 *(xrootd.key_cache_directory(context, unit) for unit in (*storage_units, *cache_units)),
             ),

@@ -94,6 +94,7 @@ workers = {workers}
 threads = 16
 lake = {lake}
 trusted = {trusted}
+key_cache = {key_cache}
 report = {report}
 bulk_multi_source = True
 """
@@ -199,6 +200,7 @@ def _files(context: Context, unit: str) -> tuple[File, ...]:
         workers=_WORKERS,
         lake=_lake(context),
         trusted=trusted,
+        key_cache=trust.key_cache(context),
         report=_report(context),
     )
     return (

@@ -114,6 +114,7 @@ def _settings(context: Context) -> dict[str, Any]:
             {key: issuer[key] for key in ("name", "url", "ca_file", "base_path", "paths")}
             for issuer in trust.described(context)
         ],
+        "key_cache": str(trust.key_cache(context)),
         "trusted_audiences": _unique(context.addresses[f"{rse}.https"] for rse in context.facility.storage),
         "providers": [_provider(context, name) for name in context.facility.identity_providers],
     }

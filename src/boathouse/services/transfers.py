@@ -38,6 +38,7 @@ class Transfers(Service):
             "database_url": database_url(context, self.name),
             "issuer": context.issuer,
             "ca_file": str(context.layout.ca_bundle),
+            "key_cache": str(trust.key_cache(context)),
             "audience": address,
             "vo": context.facility.vo,
             "client_id": context.client_id(self.name),

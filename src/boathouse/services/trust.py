@@ -36,6 +36,11 @@ def ca_path(context: Context, name: str) -> str | None:
     return str(context.layout.secret(_ca_name(name))) if context.facility.issuers[name].ca_file else None
 
 
+def key_cache(context: Context) -> Path:
+    """The key cache of all services but storage, which has caches of its own: the keeper fills all of them."""
+    return context.data("keeper") / "key-cache"
+
+
 def described(context: Context) -> list[dict[str, Any]]:
     """The issuers with all that a service may ask: URL, CAs, VO, paths, groups and the accounts of these."""
     return [

@@ -1,4 +1,6 @@
-"""The key cache of XRootD's token library, filled before the server needs it.
+"""Key caches that are filled before anybody needs them: one format for all that check tokens.
+
+It is that of XRootD's token library, which leaves no choice, and our own services read it, too.
 
 libscitokens reads an issuer's keys over HTTPS at the first token, and remembers a failure for ten minutes: one token
 seen while the issuer is down would lock an endpoint that long. It looks into its cache first, the SQLite file
@@ -14,6 +16,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 _FILE = Path("scitokens", "scitokens_cpp.sqllite")
 # Whoever seeds also replaces the keys when they change: the library is never to fetch them by itself.
@@ -56,6 +59,22 @@ def seed(cache_directory: Path, issuer: str, jwks: Mapping[str, object], *, expi
     except sqlite3.DatabaseError:
         path.unlink()
         return _write(path, issuer, jwks, expires)
+
+
+def read(cache_directory: Path, issuer: str) -> Mapping[str, Any] | None:
+    """An issuer's key set (RFC 7517, section 5) as it was last seeded; None if there is none that can be used.
+
+    Args:
+        cache_directory: what :func:`seed` was told.
+        issuer: URL, byte for byte as in its tokens.
+    """
+    try:
+        with closing(sqlite3.connect(f"{database(cache_directory).as_uri()}?mode=ro", uri=True)) as connection:
+            row = connection.execute("SELECT keys FROM keycache WHERE issuer = ?", (issuer,)).fetchone()
+        entry = json.loads(row[0]) if row else {}
+        return dict(entry["jwks"]) if entry and entry["expires"] > time.time() else None
+    except (sqlite3.Error, ValueError, KeyError, TypeError):
+        return None
 
 
 def _write(path: Path, issuer: str, jwks: Mapping[str, object], expires: float | None) -> bool:

@@ -12,7 +12,7 @@ from joserfc import jwk
 from joserfc.errors import JoseError
 
 from boathouse.errors import AuthError, ServiceError
-from boathouse.wlcg import http
+from boathouse.wlcg import http, keycache
 
 Key = jwk.RSAKey | jwk.ECKey
 Fetch = Callable[[], tuple[Mapping[str, object], float]]
@@ -27,12 +27,14 @@ class KeyCache:
     """Signature keys by ``kid``; safe to share between threads.
 
     Keys are read at the first need and again when they are older than the server's ``Cache-Control`` says. When
-    that fails, the ones at hand serve for two days. A need for an unknown key reads them at once, but never more
-    than once in ``retry_s``, so that forged tokens cannot make us hammer the issuer.
+    that fails, those in the key cache that the facility's keeper fills take their place; if there are none, the ones
+    at hand serve for two days. A need for an unknown key reads them at once, but never more than once in ``retry_s``,
+    so that forged tokens cannot make us hammer the issuer.
 
     Args:
         issuer: URL, byte for byte as in its tokens.
         ca_file: CAs in PEM that the issuer's certificate must chain to; those of the host if None.
+        seeded: directory of a key cache that somebody else fills (:mod:`boathouse.wlcg.keycache`); none if None.
         fetch: reads the key set (RFC 7517) and says for how many seconds it is good; over HTTPS if None.
         clock: seconds, monotonic.
         retry_s: least time between two requests, in seconds.
@@ -43,11 +45,13 @@ class KeyCache:
         issuer: str,
         ca_file: Path | None,
         *,
+        seeded: Path | None = None,
         fetch: Fetch | None = None,
         clock: Callable[[], float] = time.monotonic,
         retry_s: float = _RETRY_S,
     ) -> None:
         self._issuer = issuer
+        self._seeded = seeded
         self._jwks_url = ""
         self._clock = clock
         self._retry_s = retry_s
@@ -85,14 +89,14 @@ class KeyCache:
             wait: whether to wait for another thread that is reading them now.
 
         Returns:
-            Whether the keys were read, by this thread or by the one that was waited for.
+            Whether the keys were read or seeded ones taken, by this thread or by the one that was waited for.
         """
         before = self._tried_at
         if not self._lock.acquire(blocking=wait):
             return False
         try:
             if self._tried_at != before:
-                return self._failure == ""
+                return self._read_at == self._tried_at
             now = self._clock()
             if self._tried_at is not None and now - self._tried_at < self._retry_s:
                 return False
@@ -101,8 +105,9 @@ class KeyCache:
                 keys, good_for_s = self._read()
             except ServiceError as error:
                 self._failure = str(error)
-                return False
-            self._failure = ""
+                keys, good_for_s = self._kept(), 0.0
+                if not keys:
+                    return False
             self._keys, self._read_at = keys, now
             self._refresh_s = min(max(good_for_s, _REFRESH_BOUNDS_S[0]), _REFRESH_BOUNDS_S[1])
             return True
@@ -118,6 +123,11 @@ class KeyCache:
         if not keys:
             raise ServiceError("the issuer gave no keys for signatures", where=self._issuer)
         return keys, good_for_s
+
+    def _kept(self) -> Mapping[str, Key]:
+        """Those of the keeper; they are as good as the issuer's word of a minute ago, and so for a minute."""
+        document = keycache.read(self._seeded, self._issuer) if self._seeded is not None else None
+        return _signature_keys(document) if document is not None else {}
 
     def _over_https(self) -> tuple[Mapping[str, object], float]:
         if not self._jwks_url:

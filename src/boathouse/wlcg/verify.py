@@ -75,6 +75,7 @@ class Verifier:
         clock: seconds since the epoch.
         keys: the key cache, if it is to be shared or set up otherwise.
         denials: tokens that are refused although they are genuine and alive.
+        seeded: key cache to turn to while the issuer does not answer, if ``keys`` is not given.
     """
 
     def __init__(
@@ -86,11 +87,12 @@ class Verifier:
         clock: Callable[[], float] = time.time,
         keys: KeyCache | None = None,
         denials: Denials | None = None,
+        seeded: Path | None = None,
     ) -> None:
         self._issuer = issuer
         self._audiences = frozenset((audience,) if isinstance(audience, str) else audience)
         self._clock = clock
-        self._keys = keys or KeyCache(issuer, ca_file)
+        self._keys = keys or KeyCache(issuer, ca_file, seeded=seeded)
         self._denials = denials
 
     def verify(self, token: str) -> Claims:

@@ -51,6 +51,17 @@ def test_a_remembered_failure_is_replaced(tmp_path, text):
     assert rows(tmp_path)[ISSUER]["jwks"] == KEYS
 
 
+def test_what_was_seeded_is_read_until_it_expires(tmp_path):
+    assert keycache.read(tmp_path, ISSUER) is None
+    keycache.seed(tmp_path, ISSUER, KEYS)
+    keycache.seed(tmp_path, "https://other", KEYS, expires=time.time() - 1)
+    assert keycache.read(tmp_path, ISSUER) == KEYS
+    assert keycache.read(tmp_path, "https://other") is None
+    assert keycache.read(tmp_path, "https://unknown") is None
+    keycache.database(tmp_path).write_bytes(b"half a file" * 1000)
+    assert keycache.read(tmp_path, ISSUER) is None
+
+
 def test_a_broken_file_is_made_anew(tmp_path):
     keycache.seed(tmp_path, ISSUER, KEYS)
     keycache.database(tmp_path).write_bytes(b"half a file" * 1000)

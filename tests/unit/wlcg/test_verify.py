@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from joserfc import jwk, jwt
 
 from boathouse.errors import AuthError, InputError, ServiceError
+from boathouse.wlcg import keycache
 from boathouse.wlcg.keys import KeyCache
 from boathouse.wlcg.verify import Verifier
 
@@ -34,8 +37,8 @@ def jwks(*keys: jwk.ECKey | jwk.RSAKey | jwk.OctKey, **more: Any) -> dict[str, A
 class Keys(KeyCache):
     """A cache whose issuer is this test: it serves ``document`` or is down, and counts the requests."""
 
-    def __init__(self, document: dict[str, Any] | None) -> None:
-        super().__init__(ISSUER, None, fetch=self.ask, clock=lambda: self.clock_s)
+    def __init__(self, document: dict[str, Any] | None, seeded: Path | None = None) -> None:
+        super().__init__(ISSUER, None, seeded=seeded, fetch=self.ask, clock=lambda: self.clock_s)
         self.clock_s = 0.0
         self.document = document
         self.asked = 0
@@ -232,6 +235,40 @@ def test_a_malformed_scope_in_the_question_is_our_fault() -> None:
     found = verifier().verify(sign())
     with pytest.raises(InputError):
         found.covers("storage.read")
+
+
+def test_seeded_keys_serve_who_starts_while_the_issuer_is_away_and_as_long_as_it_is(tmp_path: Path) -> None:
+    keys = Keys(None, tmp_path)
+    check = verifier(keys)
+    with pytest.raises(ServiceError):
+        check.verify(sign())
+    keycache.seed(tmp_path, ISSUER, jwks(KEY))
+    keys.clock_s += 5
+    assert check.verify(sign()).sub == "someone"
+    asked = keys.asked
+    check.verify(sign())
+    assert keys.asked == asked, "they are good for a minute"
+    for _ in range(5):
+        keys.clock_s += 86400
+        assert check.verify(sign()).sub == "someone"
+    assert keys.asked == asked + 5, "the issuer is asked again now and then"
+    # The keeper heard of a withdrawal; the issuer itself knows best.
+    other = make_key()
+    keycache.seed(tmp_path, ISSUER, jwks(other))
+    keys.clock_s += 61
+    with pytest.raises(AuthError, match="refused"):
+        check.verify(sign())
+    keys.document = jwks(KEY)
+    keys.clock_s += 61
+    assert check.verify(sign()).sub == "someone"
+    with pytest.raises(AuthError):
+        check.verify(sign(other))
+
+
+def test_seeded_keys_that_have_expired_are_none(tmp_path: Path) -> None:
+    keycache.seed(tmp_path, ISSUER, jwks(KEY), expires=time.time() - 1)
+    with pytest.raises(ServiceError):
+        verifier(Keys(None, tmp_path)).verify(sign())
 
 
 def test_an_issuer_is_never_asked_without_tls() -> None:

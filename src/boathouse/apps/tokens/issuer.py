@@ -56,7 +56,7 @@ class Issuer:
             hasher=Hasher.load(settings.keys_dir / "secrets.key"),
             mint=Mint(settings.issuer, keys, settings.token_lifetime_s),
             audit=AuditLog(engine),
-            trusted=Trusted(settings.trusted, settings.trusted_audiences),
+            trusted=Trusted(settings.trusted, settings.trusted_audiences, settings.key_cache),
             parties={
                 provider.name: RelyingParty(provider, settings.issuer + provider.callback)
                 for provider in settings.providers

@@ -98,6 +98,8 @@ class Settings(BaseModel):
     """Other issuers whose tokens may be exchanged."""
     trusted_audiences: tuple[str, ...] = ()
     """Audiences, one of which such a token must name."""
+    key_cache: Path | None = None
+    """Key cache that the facility's keeper fills, for when another issuer does not answer."""
 
     @model_validator(mode="after")
     def _keys_live_longer_than_they_wait(self) -> Self:

@@ -45,7 +45,9 @@ class Gate:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._denials = Denials()
-        self._verifier = Verifier(settings.issuer, settings.audience, settings.ca_file, denials=self._denials)
+        self._verifier = Verifier(
+            settings.issuer, settings.audience, settings.ca_file, denials=self._denials, seeded=settings.key_cache
+        )
         self._follower = Follower(
             self._denials,
             settings.issuer,
@@ -55,7 +57,10 @@ class Gate:
             heard=self._heard,
         )
         self._trusted = {one.url: one for one in settings.trusted if one.url != settings.issuer}
-        self._verifiers = {url: Verifier(url, settings.audience, one.ca_file) for url, one in self._trusted.items()}
+        self._verifiers = {
+            url: Verifier(url, settings.audience, one.ca_file, seeded=settings.key_cache)
+            for url, one in self._trusted.items()
+        }
         self._known: OrderedDict[bytes, tuple[float, Claims]] = OrderedDict()
         self._lock = threading.Lock()
 

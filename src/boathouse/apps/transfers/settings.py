@@ -67,8 +67,6 @@ class Limits(_Model):
     """How long ended jobs can still be asked for at ``/jobs``."""
     archive_s: Seconds = 90 * 86400.0
     """How long ended jobs can be asked for at ``/archive``, from their end."""
-    clean_again_s: Seconds = 10.0
-    """How long after a failed removal of a partial destination the next one is tried."""
     clean_s: Seconds = 86400.0
     """How long the removal of a partial destination is tried."""
     files_per_job: Count = 10_000
@@ -124,6 +122,8 @@ class Settings(_Model):
     """URL of the token issuer, byte for byte the ``iss`` of its tokens."""
     ca_file: Path
     """CA bundle that verifies the issuer and all storage elements."""
+    key_cache: Path | None = None
+    """Key cache that the facility's keeper fills, for when an issuer does not answer."""
     audience: str
     """The ``aud`` that a client's token must name."""
     vo: str

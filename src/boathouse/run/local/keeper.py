@@ -1,7 +1,7 @@
 """The keeper: what a running facility needs done from time to time, and that Supervisor does not do.
 
-It puts the issuer's keys where storage and caches look for them, keeps the caches' service tokens fresh, renews
-certificates before they end, and stops the writers when the disk is nearly full. Run by the facility as
+It puts the issuers' keys where storage, caches and services look for them, keeps the caches' service tokens fresh,
+renews certificates before they end, and stops the writers when the disk is nearly full. Run by the facility as
 ``python -m boathouse.run.local.keeper --config FILE``; its report is the unit's probe.
 """
 
@@ -150,9 +150,7 @@ class Keeper:
         keys = json.loads(text)
         for directory in self._settings.key_caches:
             keycache.seed(directory, self._settings.issuer, keys)
-        _log.info(
-            "gave %d keys of the issuer to %d storage services", len(keys["keys"]), len(self._settings.key_caches)
-        )
+        _log.info("gave %d keys of the issuer to %d key caches", len(keys["keys"]), len(self._settings.key_caches))
         self._seeded = text
         self._kids = frozenset(key["kid"] for key in keys["keys"])
 

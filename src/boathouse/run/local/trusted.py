@@ -111,5 +111,5 @@ class TrustedKeys:
             return
         for directory in self._key_caches:
             keycache.seed(directory, self._issuer.url, keys, expires=expires)
-        _log.info("gave %d keys of %s to storage services", len(keys["keys"]), self._issuer.url)
+        _log.info("gave %d keys of %s to %d key caches", len(keys["keys"]), self._issuer.url, len(self._key_caches))
         self._seeded = keys, expires

@@ -43,12 +43,17 @@ class Trusted:
     Args:
         issuers: from the settings.
         audiences: the storage elements; a token that is for none of them cannot be exchanged.
+        key_cache: that of the facility's keeper, for when one of them does not answer.
     """
 
-    def __init__(self, issuers: Iterable[TrustedIssuer], audiences: Iterable[str]) -> None:
+    def __init__(
+        self, issuers: Iterable[TrustedIssuer], audiences: Iterable[str], key_cache: Path | None = None
+    ) -> None:
         self._issuers = {one.url: one for one in issuers}
         known = tuple(audiences)
-        self._verifiers = {url: Verifier(url, known, one.ca_file) for url, one in self._issuers.items()}
+        self._verifiers = {
+            url: Verifier(url, known, one.ca_file, seeded=key_cache) for url, one in self._issuers.items()
+        }
 
     def read(self, token: str) -> Mapping[str, Any] | None:
         """The claims of another issuer's living token as if it were ours; None for anything else.
