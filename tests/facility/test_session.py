@@ -246,3 +246,18 @@ def test_a_wrong_password_is_refused(lake_box: Box, session: Session) -> None:
             }
         )
     assert caught.value.got in ("authorization_pending", "slow_down")
+
+
+def test_who_has_no_account_in_the_catalogue_is_told(lake_box: Box, session: Session, tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text("correct horse battery staple")
+    added = lake_box.cli("iam", "user", "add", "walter", "--password-file", password)
+    assert "no account for walter" in " ".join(added.stderr.split())
+    try:
+        told = cli(lake_box, session, "login", "--user", "walter", "--password-file", str(password))
+        assert "to its storage alone" in told.stdout
+        assert "no account for walter" in " ".join(told.stderr.split())
+        assert session.token()
+        cli(lake_box, session, "logout")
+    finally:
+        lake_box.cli("iam", "user", "remove", "walter")

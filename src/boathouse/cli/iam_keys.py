@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Annotated, Any
 
 import typer
 
 from boathouse.cli.common import Json, State, emit, err, state_dir
+from boathouse.cli.iam_desk import when
 from boathouse.cli.lakes import columns
 from boathouse.errors import InputError
 from boathouse.run import programs
@@ -60,12 +60,8 @@ def _show(keys: list[dict[str, Any]], *, as_json: bool) -> None:
         return
     columns(
         ("KEY", "ALGORITHM", "STATE", "SIGNS FROM", "GONE AT"),
-        ((key["kid"], key["algorithm"], key["state"], _time(key["signs_from"]), _time(key["gone_at"])) for key in keys),
+        ((key["kid"], key["algorithm"], key["state"], when(key["signs_from"]), when(key["gone_at"])) for key in keys),
     )
-
-
-def _time(seconds: int | None) -> str:
-    return "" if seconds is None else dt.datetime.fromtimestamp(seconds, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def register(iam: typer.Typer) -> None:

@@ -12,6 +12,7 @@ import typer
 from boathouse.cli.common import Json, State, emit, err, out
 from boathouse.cli.iam_desk import Commands, Reason, desk, done, until, when
 from boathouse.cli.lakes import columns
+from boathouse.cli.session import no_account
 from boathouse.errors import InputError, NotFoundError
 from boathouse.lake.iam import Iam, part
 from boathouse.wlcg.scopes import group_name
@@ -110,7 +111,8 @@ def user_add(
 ) -> None:
     """Add a person, or change their name, address or rights to what is given.
 
-    Without a password nobody can sign in as them, until one is set.
+    Without a password nobody can sign in as them, until one is set. They have tokens for storage, but no account in the
+    catalogue: that one takes its accounts from the facility file.
     """
     iam = desk(state, reason)
     password = None if password_file is None else _password(login, password_file)
@@ -124,6 +126,7 @@ def user_add(
             document["password"] = password
         iam.call("POST", "/scim/Users", document)
         done(f"{login} is added", _person(iam, login), as_json=as_json)
+        err.print(no_account(login), style="yellow", markup=False)
         return
     wanted = {"name": name or there["name"], "email": email or there["email"], "admin": admin or there["admin"]}
     if all(there[key] == value for key, value in wanted.items()):

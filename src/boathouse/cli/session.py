@@ -12,7 +12,7 @@ import typer
 
 from boathouse.cli.common import Json, State, emit, err, hint, out, state_dir
 from boathouse.cli.lakes import columns, endpoints_of, waiting
-from boathouse.errors import HostError, InputError
+from boathouse.errors import AuthError, HostError, InputError
 from boathouse.lake.approve import approve
 from boathouse.lake.environment import exports, variables, write_rucio_config
 from boathouse.lake.lake import Lake
@@ -56,16 +56,46 @@ def login(
         err.print(f"\n    [bold]{code.user_code}[/bold]\n")
         err.print(f"or open {code.verification_uri_complete}", style="dim")
     tokens = _wait(issuer, session.record.client_id, code)
+    # Asked before anything is kept: a login that fails leaves the session that was there.
+    account = _account(endpoints, tokens)
     session.begin(tokens)
-    account = Lake(endpoints, session.token).catalogue.account
-    write_rucio_config(endpoints, session, account)
+    if account is not None:
+        write_rucio_config(endpoints, session, account)
     if as_json:
         emit({"account": account, "scope": tokens.scope.split(), "token_file": str(session.token_file)})
         return
-    out.print(f"Logged in to {endpoints.facility} as [bold]{account}[/bold].")
+    if account is None:
+        out.print(f"Logged in to {endpoints.facility}, to its storage alone.")
+        err.print(no_account(user or "you"), style="yellow", markup=False)
+    else:
+        out.print(f"Logged in to {endpoints.facility} as [bold]{account}[/bold].")
     if opened := rights(tokens.scope):
         columns(("PATH", "YOU MAY"), opened)
     out.print('Stock clients work after: eval "$(boathouse env)"', style="dim", markup=False)
+
+
+def no_account(login: str) -> str:
+    """What is said of people whom the issuer knows and the catalogue does not."""
+    return (
+        f"The catalogue has no account for {login}: it takes its accounts from the facility file. Name {login} in "
+        "`users` there, then boathouse up; until then tokens open what policies permit at storage, and nothing in the "
+        "catalogue."
+    )
+
+
+def _account(endpoints: Endpoints, tokens: Tokens) -> str | None:
+    """The account in the catalogue of who just logged in; None if there is none.
+
+    Raises:
+        BoathouseError: the catalogue fails, or does not answer.
+    """
+    try:
+        return Lake(endpoints, lambda: tokens.access).catalogue.account
+    except AuthError as error:
+        # The token is a minute old at most and was made for the catalogue: what it lacks is a name there.
+        if error.got != "CannotAuthenticate":
+            raise
+        return None
 
 
 def _login_at(endpoints: Endpoints, name: str | None) -> LoginEndpoint | None:

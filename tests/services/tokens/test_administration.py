@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 from boathouse.apps.tokens.admin import clients, grants, groups, policies, requests, users
 from boathouse.apps.tokens.admin.desk import Actor, Desk
 from boathouse.apps.tokens.passwords import Hasher
-from boathouse.apps.tokens.persistence import database
+from boathouse.apps.tokens.persistence import database, schema
 from boathouse.apps.tokens.persistence.store import Store
 from boathouse.apps.tokens.trail import audit, history
 from boathouse.apps.tokens.upstream.identities import Identities
@@ -86,8 +86,10 @@ def office(engine: Any) -> Office:
         users.add(desk, "ada", admin=True)
         users.add(desk, "bob", name="Bob Beam", email="bob@example.org")
         users.add(desk, "mia")
-        for name in ("/vo", "/vo/cms"):
-            groups.add(desk, name)
+        # The root is the facility file's.
+        desk.connection.execute(text("INSERT INTO groups (name, optional) VALUES ('/vo', false)"))
+        desk.changed("group.added", schema.groups, "/vo", whom="/vo")
+        groups.add(desk, "/vo/cms")
         groups.add_manager(desk, "/vo/cms", "mia")
 
     office.do(people)
@@ -278,6 +280,9 @@ def test_what_belongs_to_the_facility_file_stays(office: Office) -> None:
         (lambda desk: users.add(desk, "eve", name="E\nve"), "not a name"),
         (lambda desk: users.add(desk, "eve", password="short"), "not a password"),
         (lambda desk: groups.add(desk, "vo"), "not a group"),
+        (lambda desk: groups.add(desk, "/other"), "outside of the VO"),
+        (lambda desk: groups.add(desk, "/other/cms"), "outside of the VO"),
+        (lambda desk: groups.add(desk, "/vo/none/cms"), "below a group that is not there"),
         (lambda desk: groups.add_member(desk, "/vo", "bob", until=999_999), "cannot end then"),
         (lambda desk: policies.add(desk, "ALLOW", "fts"), "unknown effect"),
         (lambda desk: policies.add(desk, "DENY", "storage.read"), "without a path"),

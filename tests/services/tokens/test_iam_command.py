@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from boathouse.cli.main import build
-from boathouse.errors import AuthError, ConflictError, InputError, NotFoundError, StateError
+from boathouse.errors import AuthError, CatalogueError, ConflictError, InputError, NotFoundError, StateError
 from boathouse.lake.iam import SCOPE
 from boathouse.plan.endpoints import dumps
 from boathouse.plan.model import Endpoints
@@ -24,10 +24,10 @@ class Command:
     """The command line on a state directory."""
 
     def __init__(self, state: Path) -> None:
-        self._state = str(state)
+        self.state = str(state)
 
     def run(self, *words: str, given: str | None = None) -> Result:
-        return CliRunner().invoke(build(), ["iam", *words, "--state", self._state], input=given)
+        return CliRunner().invoke(build(), ["iam", *words, "--state", self.state], input=given)
 
     def __call__(self, *words: str, given: str | None = None) -> Any:
         result = self.run(*words, "--json", given=given)
@@ -166,3 +166,20 @@ def test_a_change_behind_the_issuers_back_is_found(issuer: Issuer, command: Comm
     assert "policy.added" in command.fails(StateError, "audit", "verify")
     issuer.sql("DELETE FROM policies WHERE scope = 'storage.read:/'")
     assert "none tampered with" in command.run("audit", "verify").stdout
+
+
+def test_a_login_that_fails_leaves_the_session_that_was_there(
+    issuer: Issuer, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the issuer gives its tokens, and what stands for the catalogue does not know the path."""
+    directory, secret = tmp_path / "session", tmp_path / "password"
+    monkeypatch.setenv("BOATHOUSE_SESSION", str(directory))
+    directory.mkdir()
+    (directory / "refresh_token").write_text("of somebody")
+    secret.write_text(PASSWORD)
+    words = ["login", "--user", "bob", "--password-file", str(secret), "--state", command.state]
+    failed = CliRunner().invoke(build(), words)
+    assert isinstance(failed.exception, CatalogueError), (failed.output, failed.exception)
+    assert issuer.sql("SELECT 1 FROM refresh_tokens WHERE client_id = 'boathouse'"), "the issuer's part went well"
+    assert [path.name for path in directory.iterdir()] == ["refresh_token"]
+    assert (directory / "refresh_token").read_text() == "of somebody"

@@ -52,7 +52,7 @@ def test_discovery_names_the_endpoint(issuer: Issuer) -> None:
 def test_a_registered_client_gets_tokens_with_what_people_may_have(issuer: Issuer) -> None:
     client = registered(issuer)
     assert client["scope"] == "openid offline_access storage.read:/", "scim:read is not for people's clients"
-    reply = device_login(issuer, client, "bob", scope=client["scope"], audience=STORAGE).json
+    reply = device_login(issuer, client, "bob", scope=client["scope"], audience=f"{STORAGE} rucio").json
     assert reply["scope"] == "openid offline_access storage.read:/lake/cms storage.read:/lake/user.bob"
     assert issuer.verify(reply["access_token"], STORAGE).client_id == client["client_id"]
     form = {"grant_type": "refresh_token", "refresh_token": reply["refresh_token"]}
@@ -95,6 +95,28 @@ def test_a_person_is_asked_each_time_and_told_that_nobody_vouches(issuer: Issuer
     assert issuer.post("/token", **secret_form(client), **form, code=answer.parameters["code"]).status == 200
     silent = CodeFlow(issuer, client["client_id"], scope="openid", more={**flow.more, "prompt": "none"})
     assert issuer.browser("bob").get(silent.path).parameters["error"] == "consent_required"
+
+
+def test_a_person_agrees_to_audiences_and_no_others_are_given(issuer: Issuer) -> None:
+    """RFC 8707, 2.2; what the page says of a program that nobody vouches for is true."""
+    client = registered(issuer)
+    back = "http://localhost:9999"
+    flow = CodeFlow(issuer, client["client_id"], scope="openid offline_access", more={"redirect_uri": back})
+    page = issuer.browser("bob").get(flow.path).text
+    assert f"at <code>{STORAGE}</code> and nowhere else" in page
+    redeem = {"grant_type": "authorization_code", "redirect_uri": back}
+
+    def code() -> str:
+        return issuer.browser("bob").submit(flow.path, decision="allow").parameters["code"]
+
+    wide = issuer.post("/token", **secret_form(client), **redeem, code=code(), audience="rucio")
+    assert (wide.status, wide.json["error"]) == (400, "invalid_target")
+    held = issuer.post("/token", **secret_form(client), **redeem, code=code()).json
+    renew = {"grant_type": "refresh_token", "refresh_token": held["refresh_token"]}
+    wider = issuer.post("/token", **secret_form(client), **renew, audience=f"{STORAGE} rucio")
+    assert wider.json["error_description"] == "The person did not agree to tokens for rucio"
+    renewed = issuer.post("/token", **secret_form(client), **renew, audience=STORAGE).json
+    assert issuer.verify(renewed["access_token"], STORAGE).aud == (STORAGE,)
 
 
 def test_management(issuer: Issuer) -> None:

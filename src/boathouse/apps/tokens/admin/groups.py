@@ -12,7 +12,7 @@ from sqlalchemy import delete, func, insert, or_, select, update
 from boathouse.apps.tokens.admin import checks, users
 from boathouse.apps.tokens.admin.desk import ADMIN, Desk, not_the_facility_files
 from boathouse.apps.tokens.persistence import schema as t
-from boathouse.errors import ConflictError, NotFoundError
+from boathouse.errors import ConflictError, InputError, NotFoundError
 
 _NAMESPACE = uuid.UUID("6f0a1c52-3e0b-4a53-9d7c-3a4f52c1b7aa")
 
@@ -112,14 +112,23 @@ def _alive(desk: Desk) -> Any:
 
 
 def add(desk: Desk, name: str, *, description: str = "", optional: bool = False) -> Group:
-    """Add a group.
+    """Add a group, below one that is there: the facility file names the root, and tokens of other VOs are others'.
 
     Raises:
         ConflictError: it is there already.
+        InputError: the group above it is not.
     """
     desk.may_write()
     checks.plain(checks.group_name(name), "group")
     checks.plain(description, "description")
+    above = name.rpartition("/")[0]
+    if not above or desk.connection.execute(select(t.groups.c.name).where(t.groups.c.name == above)).first() is None:
+        raise InputError(
+            "a group outside of the VO, or below a group that is not there",
+            expected="a name below a group that is there",
+            got=name,
+            remedy=f"add the group {above} first" if above.count("/") > 1 else "boathouse iam group list",
+        )
     if desk.connection.execute(select(t.groups.c.name).where(t.groups.c.name == name)).first():
         raise ConflictError("the group is there already", got=name)
     desk.connection.execute(insert(t.groups).values(name=name, description=description, optional=optional, owner=ADMIN))

@@ -101,6 +101,23 @@ def permitted(client: Client, audience: tuple[str, ...]) -> tuple[str, ...]:
     return audience
 
 
+def _agreed(client: Client, asked: tuple[str, ...], login: Login | None) -> tuple[str, ...]:
+    """The audiences that are asked for, or else those of the login.
+
+    Nobody vouches for a program that registered itself: it gets what the person read on the page, if anything was
+    named there (RFC 8707, 2.2).
+
+    Raises:
+        InvalidTargetError: it asks for another one.
+    """
+    there = login.audience if login else ()
+    if client.registered and there:
+        for name in asked:
+            if name not in there:
+                raise InvalidTargetError(f"The person did not agree to tokens for {speakable(name)}")
+    return asked or there
+
+
 def speakable(text: str) -> str:
     """Text cut down to what an error description may hold (RFC 6749, 5.2)."""
     return re.sub(r"[^\x20\x21\x23-\x5b\x5d-\x7e]", "?", text)[:120]
@@ -283,7 +300,7 @@ class Server(AuthorizationServer):  # type: ignore[misc]
         scopes = self._granted(client, _without_host(scopes, client, user, sub), user)
         act = act or (login.act if login else None)
         # What a refresh token or a code carries is checked anew: the list may have changed since.
-        audience = permitted(client, request.payload.audience() or (login.audience if login else ()))
+        audience = permitted(client, _agreed(client, request.payload.audience(), login))
         token = self.issuer.mint.access_token(client, user, scopes, audience, sub=sub, act=act)
         reply: dict[str, Any] = {
             "access_token": token.text,
@@ -346,7 +363,8 @@ class Server(AuthorizationServer):  # type: ignore[misc]
             client_id=client.client_id,
             sub=user.sub,
             scope=login.consented,
-            audience=" ".join(login.audience or audience),
+            # A program that registered itself is bound to what stood on the page, and by nothing if nothing did.
+            audience=" ".join(login.audience if client.registered else login.audience or audience),
             act=act,
             auth_time=login.auth_time,
             issued_at=now,
