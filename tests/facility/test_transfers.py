@@ -66,6 +66,8 @@ def test_a_job_is_watched_to_its_end(lake_box: Box, source: str) -> None:
     listed = lake_box.cli("transfer", "list", "--is", "finished", "--ended", "1 h", user="alice").stdout
     assert job_id in listed
     assert job_id not in lake_box.cli("transfer", "list", user="alice").stdout
+    assert json.loads(lake_box.cli("transfer", "unclean", "--json", user="alice").stdout) == []
+    assert lake_box.cli("transfer", "unclean", "--operator").stdout.startswith("JOB ")
 
 
 def test_why_tells_the_cause_and_what_to_do(lake_box: Box, source: str) -> None:

@@ -6,13 +6,18 @@ import datetime as dt
 from typing import Any
 
 from rucio.db.sqla import models
-from rucio.db.sqla.constants import DatabaseOperationType, RequestState, RuleState
+from rucio.db.sqla.constants import DatabaseOperationType, ReplicaState, RequestState, RuleState
 from rucio.db.sqla.session import db_session
-from sqlalchemy import func, null, select
+from sqlalchemy import case, func, null, select
 from sqlalchemy.sql.expression import false
 
 OVERDUE_S = 2.0
-"""What is overdue could not be done just now (a lock, a storage element that is down): look again after so long."""
+"""What is overdue could not be done just now (a lock): look again after so long."""
+DELETE_AGAIN_S = 10
+"""A deletion that failed is repeated after so long."""
+
+_DELETABLE = (ReplicaState.AVAILABLE, ReplicaState.UNAVAILABLE, ReplicaState.BAD, ReplicaState.BEING_DELETED)
+"""Rucio's reaper passes over the others, whatever their tombstones say."""
 
 
 def _seconds(statement: Any) -> float | None:
@@ -45,10 +50,16 @@ def next_did_expiry_s() -> float | None:
     return _seconds(select(func.min(did.expired_at)).where(did.expired_at.is_not(null())))
 
 
-def next_tombstone_s() -> float | None:
-    """Seconds until a replica without locks may be deleted."""
+def next_deletion_s() -> float | None:
+    """Seconds until the reaper takes a replica: at its tombstone, or some time after a deletion that failed."""
     replica = models.RSEFileAssociation
-    return _seconds(select(func.min(replica.tombstone)).where(replica.tombstone.is_not(null()), replica.lock_cnt == 0))
+    again = replica.updated_at + dt.timedelta(seconds=DELETE_AGAIN_S)
+    due = case((replica.state == ReplicaState.BEING_DELETED, again), else_=replica.tombstone)
+    return _seconds(
+        select(func.min(due)).where(
+            replica.tombstone.is_not(null()), replica.lock_cnt == 0, replica.state.in_(_DELETABLE)
+        )
+    )
 
 
 def stuck_rules() -> bool:

@@ -97,24 +97,33 @@ def _file(lock: Any, session: Any) -> dict[str, Any]:
 
 
 def _request(lock: Any, session: Any) -> dict[str, Any] | None:
-    """The request for a file, or the last one if there is none now."""
-    for model in (models.Request, models.RequestHistory):
-        this = (model.scope == lock.scope, model.name == lock.name, model.dest_rse_id == lock.rse_id)
-        found = session.execute(select(model).where(*this).order_by(model.created_at.desc()).limit(1)).scalar()
-        if found is not None:
-            source = found.source_rse_id and get_rse_name(rse_id=found.source_rse_id, session=session)
-            return {
-                "state": found.state.name,
-                "source": source or None,
-                "submitted_at": found.submitted_at,
-                "retries": found.retry_count,
-                "error": found.err_msg,
-                "host": found.external_host,
-                "job": found.external_id,
-                "destination": found.dest_url,
-                "over": model is models.RequestHistory,
-            }
-    return None
+    """The request for a file, or the last one if there is none now, with the last job that was submitted for it.
+
+    After a failure Rucio makes another request, which has no job yet, and puts the old one away.
+    """
+    found = _last(models.Request, lock, session)
+    last = found if found is not None and found.external_id else _last(models.RequestHistory, lock, session, tried=True)
+    known = found if found is not None else last
+    if known is None:
+        return None
+    source = known.source_rse_id and get_rse_name(rse_id=known.source_rse_id, session=session)
+    return {
+        "state": known.state.name,
+        "over": found is None,
+        "source": source or None,
+        "retries": known.retry_count,
+        "error": known.err_msg or (last and last.err_msg),
+        "submitted_at": last and last.submitted_at,
+        "host": last and last.external_host,
+        "job": last and last.external_id,
+        "destination": last and last.dest_url,
+    }
+
+
+def _last(model: Any, lock: Any, session: Any, *, tried: bool = False) -> Any:
+    this = [model.scope == lock.scope, model.name == lock.name, model.dest_rse_id == lock.rse_id]
+    this += [model.external_id.is_not(None)] if tried else []
+    return session.execute(select(model).where(*this).order_by(model.created_at.desc()).limit(1)).scalar()
 
 
 def _job(host: str, job_id: str) -> Mapping[str, Any]:

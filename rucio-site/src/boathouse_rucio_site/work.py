@@ -88,13 +88,12 @@ def _reap(heartbeat: HeartbeatHandler) -> float | None:
         chunk_size=100,
         greedy=True,
         scheme="davs",
-        # A deletion that failed is repeated after so long.
-        delay_seconds=10,
+        delay_seconds=timers.DELETE_AGAIN_S,
         auto_exclude_threshold=5,
         auto_exclude_timeout=30,
         heartbeat_handler=heartbeat,
     )
-    return timers.next_tombstone_s() if idle else BACKLOG_S
+    return timers.next_deletion_s() if idle else BACKLOG_S
 
 
 def _count(module: ModuleType, heartbeat: HeartbeatHandler) -> float | None:

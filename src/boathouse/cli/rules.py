@@ -130,7 +130,7 @@ def _tell_waiting(file: dict[str, Any]) -> None:
         out.print(f"  error    {request['error']}", markup=False)
     if transfer is None:
         return
-    out.print(f"  job      {request['job']}", markup=False)
+    out.print(f"  job      {request['job']}, of {request['submitted_at']}", markup=False)
     if transfer["error"]:
         out.print(f"  unknown  {transfer['error']}", markup=False)
     for each in transfer["files"]:

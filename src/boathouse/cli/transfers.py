@@ -1,4 +1,4 @@
-"""``transfer list|show|why|cancel|watch``: the jobs of the transfer service."""
+"""``transfer list|show|why|unclean|cancel|watch``: the jobs of the transfer service."""
 
 from __future__ import annotations
 
@@ -146,6 +146,29 @@ def tell_file(file: dict[str, Any]) -> None:
             out.print(f"  do       {verdict['do']}", markup=False)
 
 
+def unclean(state: State = None, *, operator: AsOperator = False, as_json: Json = False) -> None:
+    """List what ended copies may have left half written, until it is removed: the service tries every ten seconds."""
+    files = _transfers(state, operator=operator).unclean()
+    if as_json:
+        emit(files)
+        return
+    columns(
+        ("JOB", "STATE", "DESTINATION", "SINCE", "NEXT TRY", "OWNER", "REASON"),
+        (
+            (
+                file["job_id"],
+                file["file_state"],
+                file["dest_surl"],
+                file["since"] or "-",
+                file["next_try"] or "now",
+                file["user_dn"],
+                file["reason"] or "",
+            )
+            for file in files
+        ),
+    )
+
+
 def cancel(
     job_ids: Annotated[list[str], typer.Argument(help="Ids of jobs.", metavar="JOB...")],
     state: State = None,
@@ -258,6 +281,7 @@ def register(app: typer.Typer) -> None:
     transfer.command("list", epilog=examples)(list_)
     transfer.command("show", epilog=f"Example: boathouse transfer show {job}")(show)
     transfer.command("why", epilog=f"Example: boathouse transfer why {job}")(why)
+    transfer.command("unclean", epilog="Example: boathouse transfer unclean --operator")(unclean)
     transfer.command("cancel", epilog=f"Example: boathouse transfer cancel {job}")(cancel)
     transfer.command("watch", epilog=f"Examples: boathouse transfer watch | boathouse transfer watch {job}")(watch)
     app.add_typer(transfer, name="transfer")

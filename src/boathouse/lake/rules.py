@@ -212,8 +212,8 @@ class Rules:
 
         Returns:
             ``files``, up to twenty, each with ``scope``, ``name``, ``rse``, ``lock`` (its state), ``request`` (the
-            catalogue's) and ``transfer`` (what the transfer service tells of it, as ``transfer why`` does); and
-            ``left_out``, how many more there are.
+            catalogue's) and ``transfer`` (what the transfer service tells of the last job for it, as ``transfer why``
+            does); and ``left_out``, how many more there are.
 
         Raises:
             NotFoundError: there is no such rule.

@@ -68,6 +68,14 @@ class Transfers:
         found: Job = self._call("GET", f"/jobs/{job_id}/why")
         return found
 
+    def unclean(self) -> list[Job]:
+        """Files whose copy has ended and whose destination may still hold something partial, the longest first.
+
+        Each has ``job_id``, ``dest_surl``, ``since``, ``next_try``, ``tried_until`` (UTC) and ``reason``.
+        """
+        found: list[Job] = self._call("GET", "/unclean")
+        return found
+
     def cancel(self, job_id: str) -> Job:
         """End a job; one that has ended stays as it is. Returns it.
 

@@ -53,6 +53,8 @@ class Fault:
     then: Then | None = None
     bytes_per_s: int = 0
     """Speed of the answer's body; as fast as it comes if 0."""
+    taken_per_s: int = 0
+    """Bytes per second that are taken of the request's body; as fast as they come if 0."""
 
     def fits(self, method: str) -> bool:
         """Whether this fault is for a request of that method, and not used up."""
@@ -207,7 +209,7 @@ class Proxy:
         up_reader, up_writer = await asyncio.open_connection(*self._upstream, ssl=self._client_tls)
         try:
             up_writer.write(_closing(head))
-            sending = asyncio.create_task(_pump(reader, up_writer))
+            sending = asyncio.create_task(_pump(reader, up_writer, fault.taken_per_s))
             answering = asyncio.create_task(self._answer(method, up_reader, writer, fault))
             try:
                 await asyncio.wait({sending, answering}, return_when=asyncio.FIRST_COMPLETED)
@@ -252,7 +254,7 @@ class Proxy:
                         return
                     await self._stall()
                     data, then = data[at:], None
-            await self._write(writer, data, fault.bytes_per_s)
+            await _write(writer, data, fault.bytes_per_s)
             passed += len(data)
             self.seen.body_bytes[method] += len(data)
         self.seen.whole[method] += 1
@@ -264,14 +266,14 @@ class Proxy:
         finally:
             self.seen.stalled -= 1
 
-    @staticmethod
-    async def _write(writer: asyncio.StreamWriter, data: bytes, bytes_per_s: int) -> None:
-        step = max(bytes_per_s // _TICKS_PER_S, 1) if bytes_per_s else len(data)
-        for start in range(0, len(data), step):
-            writer.write(data[start : start + step])
-            await writer.drain()
-            if bytes_per_s:
-                await _tick()
+
+async def _write(writer: asyncio.StreamWriter, data: bytes, bytes_per_s: int) -> None:
+    step = max(bytes_per_s // _TICKS_PER_S, 1) if bytes_per_s else len(data)
+    for start in range(0, len(data), step):
+        writer.write(data[start : start + step])
+        await writer.drain()
+        if bytes_per_s:
+            await _tick()
 
 
 async def _tick() -> None:
@@ -282,10 +284,9 @@ async def _tick() -> None:
     await passed
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bytes_per_s: int) -> None:
     while data := await reader.read(_CHUNK):
-        writer.write(data)
-        await writer.drain()
+        await _write(writer, data, bytes_per_s)
 
 
 def _agent(head: bytes) -> str:

@@ -35,7 +35,7 @@ LIFETIME_S = 10
 FACILITY = {
     "name": "transfers",
     "vo": "escape",
-    "sites": {"NORTH": {"storage": {name: {"qos": "SAFE"} for name in ("SOURCE", "DESTINATION", "FULL")}}},
+    "sites": {"NORTH": {"storage": {name: {"qos": "SAFE"} for name in ("SOURCE", "DESTINATION", "FULL", "SMALL")}}},
     "users": {"alice": {}, "carol": {"admin": True}},
     "services": {"token_lifetime": f"{LIFETIME_S} s", "copy_from": ["127.0.0.0/8"]},
 }
@@ -107,6 +107,15 @@ class Storage:
             if made == self.root:
                 break
             self._box.state.account.own(made)
+
+    def has(self, lake_path: str) -> bool:
+        """Whether there is a file, as the element itself says."""
+        token = self._box.issuer.token(self.address, "storage.read:/lake")
+        url, ca = f"https://{self.host}{lake_path}", str(self._box.context.layout.ca)
+        with urllib3.PoolManager(ca_certs=ca, retries=False, timeout=20) as pool:
+            status = pool.request("HEAD", url, headers={"Authorization": f"Bearer {token}"}).status
+        assert status in (200, 404), status
+        return status == 200
 
     def holds(self, lake_path: str) -> bytes | None:
         """The bytes of a file, or none if there is no such file."""
@@ -218,7 +227,7 @@ class Box(Units):
         self.withdrawn_issuer = KeyIssuer(self.issuer.url)
         self.real_issuer = RealIssuer(self)
         self.source, self.destination = Storage(self, "SOURCE"), Storage(self, "DESTINATION")
-        self.full = Storage(self, "FULL")
+        self.full, self.small = Storage(self, "FULL"), Storage(self, "SMALL")
         self.proxies = Loop()
         self._databases: dict[str, str] = {}
 
@@ -243,6 +252,19 @@ class Box(Units):
         self._believe(self.full.unit)
         self._add(self.full.unit, "xrootd.cfg", f"oss.alloc 1000000t\noss.space public {self.full.root}\n")
         self.full.start()
+
+    def start_small(self, size: str) -> None:
+        """Start an element on a disk of its own, in memory and small: it fills while files are written.
+
+        Only the server sees the disk: it lies in its own mount namespace, which no rights are needed for.
+        """
+        self._believe(self.small.unit)
+        unit, user = self.units[self.small.unit], self.state.account
+        mount = f'mount -t tmpfs -o size={size},mode=0700 small "$1/lake" && shift && exec "$@"'
+        outside = ("unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh", str(self.small.root))
+        inside = ("unshare", f"--map-user={user.uid}", f"--map-group={user.gid}")
+        self.units[unit.name] = replace(unit, command=(*outside, *inside, *unit.command))
+        self.small.start()
 
     def proxy(self, storage: Storage, authority: Authority | None = None) -> Proxy:
         """A proxy before a storage element, which does not listen yet; a stranger's certificate makes TLS fail."""

@@ -14,7 +14,7 @@ from boathouse.checksums import Adler32
 from boathouse.testing.pki import Authority
 from boathouse.testing.wait import wait_for
 
-from .box import Box, Service
+from .box import Box, Service, Storage
 from .equipment import DESTINATION, SOURCE, Gated
 
 
@@ -66,6 +66,30 @@ def test_a22_zeros_in_front_of_a_checksum_do_not_matter(box: Box, shared: Servic
         shared.submit(box.file(f"{place}/full", data), box.file(f"{place}/stripped", data, checksum=stripped))
     )
     assert job["job_state"] == "FINISHED", job
+
+
+def test_sizes_of_more_than_32_bits_are_compared_whole(box: Box, shared: Service, place: str) -> None:
+    """Files that are holes: a disk keeps nothing of them, and their adler32 is a sum."""
+    size = 2**32 + 5000
+    adler32 = f"ADLER32:{size % 65521:04x}0001"
+
+    def hole(storage: Storage, path: str, length: int) -> None:
+        storage.put(path, b"")
+        os.truncate(storage.path(path), length)
+
+    for name, there in (("whole", size), ("cut", size % 2**32)):
+        hole(box.source, f"{place}/{name}", size)
+        hole(box.destination, f"{place}/{name}", there)
+    facts: dict[str, object] = {"filesize": size, "checksum": adler32}
+    whole = shared.finished(shared.submit(box.file(f"{place}/whole", b"", **facts)), timeout_s=120)
+    assert whole["job_state"] == "FINISHED", only(whole)
+    assert shared.why(whole["job_id"])[0]["attempts"][0]["outcome"] == "EXISTED"
+    assert shared.rows("SELECT filesize FROM files WHERE job_id = %s", whole["job_id"]) == [(size,)]
+    cut = shared.finished(shared.submit(box.file(f"{place}/cut", b"", **facts), overwrite=False))
+    assert (cut["job_state"], "5000 bytes" in str(only(cut)["reason"])) == ("FAILED", True), only(cut)
+    for storage in (box.source, box.destination):
+        for name in ("whole", "cut"):
+            storage.path(f"{place}/{name}").unlink()
 
 
 def test_a_hundred_small_files(box: Box, shared: Service, place: str) -> None:

@@ -166,6 +166,27 @@ def test_a_ban_that_came_since_the_request_began_is_seen(box: Box, api: Operated
     api.operate("DELETE", "/ban/dn?user_dn=trent")
 
 
+def test_a_vo_sees_its_own_part_of_the_whole(box: Box, api: Operated, place: str) -> None:
+    magic = box.issuer.token(TRANSFERS, "fts", subject="pi", **{"wlcg.groups": ["/magic"]})
+    theirs = api.submit(waiting(box, f"{place}/f"), token=magic)
+    ours = api.submit(waiting(box, f"{place}/g", sources=[f"davs://127.0.1.19:2{place}/g"]))
+    link = {"source_se": "davs://127.0.1.19:2", "dest_se": NOWHERE}
+    assert api.operate("POST", "/optimizer/current", {**link, "active": 6}).status == 200
+    assert api.operate("POST", "/ban/se", {"storage": "davs://127.0.1.19:3"}).status == 200
+    secrets = ('vo="escape"', "127.0.1.19:2", "127.0.1.19:3")
+    told = str(api.request("GET", "/metrics", token=magic).body)
+    assert 'boathouse_transfer_queue{vo="magic"' in told
+    assert [each for each in (*secrets, "boathouse_transfer_running ") if each in told] == []
+    for text in (api.request("GET", "/metrics").body, api.operate("GET", "/metrics").body):
+        assert [each for each in secrets if each not in text] == []
+    assert 'vo="magic"' in str(api.operate("GET", "/metrics").body)
+    assert api.request("GET", "/optimizer/current", token=magic).body == []
+    assert [each["active"] for each in api.request("GET", "/optimizer/current").body] == [6]
+    api.operate("DELETE", "/ban/se?storage=davs://127.0.1.19:3")
+    for job_id in (theirs, ours):
+        api.operate("DELETE", f"/jobs/{job_id}")
+
+
 def test_files_of_a_job_end_one_by_one(box: Box, api: Operated, place: str) -> None:
     job_id = api.submit(waiting(box, f"{place}/f"), waiting(box, f"{place}/g"))
     first, second = (file["file_id"] for file in api.request("GET", f"/jobs/{job_id}/files").body)
@@ -268,7 +289,8 @@ def test_the_optimizer_is_asked_and_told(api: Operated) -> None:
     link = {"source_se": "davs://127.0.1.19:8", "dest_se": "davs://127.0.1.19:9"}
     assert api.operate("POST", "/optimizer/current", {**link, "active": 0}).status == 400
     assert api.operate("POST", "/optimizer/current", {**link, "active": 6}).body[0]["active"] == 6
-    (found,) = api.request("GET", "/optimizer/current?source_se=davs://127.0.1.19:8").body
+    (found,) = api.operate("GET", "/optimizer/current?source_se=davs://127.0.1.19:8").body
+    assert api.request("GET", "/optimizer/current").body == [], "no link of the VO's"
     assert (found["source_se"], found["dest_se"]) == ("https://127.0.1.19:8", "https://127.0.1.19:9")
     assert api.request("GET", "/optimizer/evolution?dest_se=davs://127.0.1.19:9").body == []
 

@@ -13,7 +13,7 @@ import pytest
 from boathouse.testing.wait import wait_for
 
 from .box import LIFETIME_S, Box, Service
-from .equipment import DESTINATION, SOURCE, TRANSFERS
+from .equipment import DESTINATION, SOURCE, TRANSFERS, Gated
 
 DOOR = "127.0.1.19:1094"
 """Where people reach the element whose copy door is the destination."""
@@ -25,7 +25,7 @@ def service(box: Box) -> Iterator[Service]:
         "renewal",
         issuer=box.real_issuer.url,
         doors={DOOR: box.destination.host, box.source.host: box.source.host},
-        limits={"token_margin_s": 3.0, "renew_s": 8.0, "pause_s": 1.0},
+        limits={"token_margin_s": 3.0, "renew_s": 8.0, "pause_s": 1.0, "clean_again_s": 1.0},
     ).start()
     yield made
     made.stop()
@@ -54,11 +54,18 @@ def copied_at_the_element(box: Box, service: Service, place: str, token: str, da
     )
 
 
-def test_a_file_that_outlives_its_tokens_in_the_queue_is_copied(box: Box, service: Service, place: str) -> None:
+def test_a_file_that_outlives_its_tokens_in_the_queue_is_copied(
+    box: Box, service: Service, gated: Gated, place: str
+) -> None:
+    """And what a canceled copy left is removed after that time, when its storage is back."""
     data = os.urandom(5000)
     box.put(f"{place}/f", data)
     renew_own_token(box, service)
+    gated.put(f"{place}/half", data)
+    half = service.submit(file(box, f"{place}/half", data) | {"sources": [f"{gated.davs}{place}/half"]})
+    wait_for("it is being copied", lambda: gated.asked[f"{place}/half"])
     box.destination.stop()
+    service.request("DELETE", f"/jobs/{half}")
     submitted = time.time()
     try:
         job_id = service.submit(file(box, f"{place}/f", data))
@@ -68,6 +75,9 @@ def test_a_file_that_outlives_its_tokens_in_the_queue_is_copied(box: Box, servic
     renew_own_token(box, service)
     assert service.finished(job_id)["job_state"] == "FINISHED", service.why(job_id)
     assert box.destination.holds(f"{place}/f") == data
+    wait_for("the half file is removed", lambda: not service.rows("SELECT 1 FROM files WHERE busy"), timeout_s=60)
+    assert box.destination.holds(f"{place}/half") is None
+    assert service.rows("SELECT 1 FROM tokens WHERE job_id = %s", half) == []
     log = service.log
     assert f"host={DESTINATION}:{box.destination.port} exchanged" in log
     assert f"host={SOURCE}:{box.source.port} exchanged" in log

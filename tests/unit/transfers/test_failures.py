@@ -40,6 +40,11 @@ SAID = [
     ),
     (202, "failure: Transferred a partial file", (S, E.source, True)),
     (202, "failure: Unable to write /lake/y; no space left on device", (D, E.space, True)),
+    (
+        202,
+        "failure: Error when interacting with local filesystem: Unknown filesystem write failure.",
+        (D, E.destination, True),
+    ),
     (202, "failure: Timeout was reached", (T, E.timeout, True)),
     (202, "failure: SSL peer certificate or SSH remote key was not OK", (S, E.source, True)),
     (202, "failure: rejected PUT: something unheard of", (T, E.destination, True)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from boathouse.apps.transfers.failures import ErrorClass, Failure, Side
@@ -73,6 +74,18 @@ def test_the_database_is_told_with_escaped_labels() -> None:
         'boathouse_transfer_link_limit{source="a",destination="b"} 7',
     ):
         assert line in lines, line
+
+
+def test_a_vo_is_told_of_its_own_copies() -> None:
+    metrics = Metrics()
+    metrics.count(replace(COPIED, work=replace(WORK, vo="cms")))
+    metrics.count(replace(REFUSED, work=replace(WORK, vo="magic", dest_host="c")))
+    told = metrics.text(Gauges(), None, "cms")
+    assert 'destination="b",ended="finished"} 1' in told
+    assert 'destination="c"' not in told
+    assert "boathouse_transfer_running" not in told
+    assert list(metrics.recent("magic")) == [("a", "c")]
+    assert len(metrics.recent()) == 2
 
 
 def test_what_is_long_ago_is_not_recent() -> None:

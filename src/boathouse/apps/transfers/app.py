@@ -60,7 +60,7 @@ def create(settings: Settings, engine: Engine) -> ASGIApp:
             worker=worker,
             changes=changes,
             metrics=metrics,
-            overview=Overview(engine, store, steering),
+            overview=Overview(engine, store, steering, metrics),
             reach=Reach(settings.elements, settings.copy_from),
             settings=settings,
             base_id=base_id,

@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 
 # Rucio knows this sentence, and then compares the file that is there.
 EXISTS = "Destination file exists and overwrite is not enabled"
-_CLEAN_AGAIN_S = 10.0
 _TELL_S = 1.0
 _LONGEST_ANSWER = 500
 _NO_PULL = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
@@ -395,7 +394,7 @@ class Copier:
         now = datetime.now(UTC)
         clean = self._settle(attempt)
         if work.task is Task.clean:
-            return Outcome(work, FileState.FAILED, now, failure, clean_in_s=_CLEAN_AGAIN_S)
+            return Outcome(work, FileState.FAILED, now, failure, clean_in_s=self._limits.clean_again_s)
         elsewhere = work.alternatives and failure.side is not Side.DESTINATION and work.task is Task.copy
         if failure.kind is ErrorClass.network and not elsewhere:
             # Its storage element is paused; waiting for it costs no attempt.

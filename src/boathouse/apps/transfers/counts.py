@@ -12,10 +12,14 @@ from sqlalchemy import Connection, text
 
 _BY_LINK = text("""
     SELECT source_host, dest_host, state AS file_state, sum(files)::bigint AS count FROM file_counts
-    GROUP BY source_host, dest_host, state HAVING sum(files) > 0 ORDER BY source_host, dest_host, state""")
+    WHERE CAST(:vo AS text) IS NULL OR vo = :vo
+    GROUP BY source_host, dest_host, state HAVING sum(files) > 0
+    ORDER BY source_host, dest_host, state""")
 _BY_ACTIVITY = text("""
     SELECT vo AS vo_name, activity, state AS file_state, sum(files)::bigint AS count FROM file_counts
-    WHERE state <> 'UNCLEAN' GROUP BY vo, activity, state HAVING sum(files) > 0 ORDER BY vo, activity, state""")
+    WHERE state <> 'UNCLEAN' AND (CAST(:vo AS text) IS NULL OR vo = :vo)
+    GROUP BY vo, activity, state HAVING sum(files) > 0
+    ORDER BY vo, activity, state""")
 _WAITING = text("""
     SELECT coalesce(sum(files), 0)::bigint, coalesce(sum(files) FILTER (WHERE vo = :vo), 0)::bigint
     FROM file_counts WHERE state <> 'UNCLEAN'""")
@@ -26,14 +30,14 @@ _MERGE = text("""
     GROUP BY vo, activity, source_host, dest_host, state HAVING sum(files) <> 0""")
 
 
-def by_link(connection: Connection) -> list[dict[str, Any]]:
-    """Files by link and state: SUBMITTED, ACTIVE, or UNCLEAN, whose copy may have left something."""
-    return [dict(row) for row in connection.execute(_BY_LINK).mappings()]
+def by_link(connection: Connection, vo: str | None = None) -> list[dict[str, Any]]:
+    """Files by link and state: SUBMITTED, ACTIVE, or UNCLEAN, whose copy may have left something; of one VO, or all."""
+    return [dict(row) for row in connection.execute(_BY_LINK, {"vo": vo}).mappings()]
 
 
-def by_activity(connection: Connection) -> list[dict[str, Any]]:
-    """Files that wait or are copied, by VO, activity and state."""
-    return [dict(row) for row in connection.execute(_BY_ACTIVITY).mappings()]
+def by_activity(connection: Connection, vo: str | None = None) -> list[dict[str, Any]]:
+    """Files that wait or are copied, by VO, activity and state; of one VO, or all."""
+    return [dict(row) for row in connection.execute(_BY_ACTIVITY, {"vo": vo}).mappings()]
 
 
 def waiting(connection: Connection, vo: str) -> tuple[int, int]:

@@ -62,7 +62,7 @@ _SAYS = {
 _DO = {
     ErrorClass.auth: "submit again with a token that names {name} as audience, allows {scope} on the path, and lives",
     ErrorClass.source: "see whether the file is at the source; if not, let the catalogue forget the replica",
-    ErrorClass.destination: "see the storage element's log at the time of the attempt; submit again when it is well",
+    ErrorClass.destination: "see the storage element's log then, and whether its disk is full; try again later",
     ErrorClass.exists: "compare the two files; remove the one that is there, or submit again with overwrite",
     ErrorClass.network: "see whether {host} runs, and whether its name, port and firewall let the other side in",
     ErrorClass.checksum: "compare the source with the catalogue; a source that is wrong itself must be declared bad",

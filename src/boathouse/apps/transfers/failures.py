@@ -81,6 +81,11 @@ class Failure:
         """One line for the field ``reason``."""
         return f"{self.side} [{self.kind}] {printable(self.cause)}"[:LONGEST_REASON]
 
+    @property
+    def public(self) -> str:
+        """The reason without names of files: what is told of an element to everybody who waits for it."""
+        return f"{self.side} [{self.kind}] {_NAMES.sub('…', printable(self.cause))}"[:LONGEST_REASON]
+
     def because(self, more: str) -> Failure:
         """The same failure with more said about its cause."""
         return replace(self, cause=f"{self.cause}; {more}")
@@ -119,6 +124,7 @@ _BROKEN = re.compile(
 )
 _TLS = re.compile(r"ssl|tls|certificate", re.IGNORECASE)
 _SPACE = re.compile(r"no space|disk full|quota|insufficient storage|out of space", re.IGNORECASE)
+_WRITE = re.compile(r"filesystem write failure", re.IGNORECASE)
 _TIMEOUT = re.compile(r"timed? ?out|timeout|stall|too slow|low speed", re.IGNORECASE)
 _CHECKSUM = re.compile(r"checksum|digest", re.IGNORECASE)
 _MISSING = re.compile(r"no such file|not found|does not exist", re.IGNORECASE)
@@ -182,6 +188,7 @@ def of_copy(status: int, text: str, *, source_host: str, destination_host: str) 
         return replace(of_status(Side.SOURCE, int(remote[1]), "", source_host), cause=text)
     for pattern, side, kind, host in (
         (_SPACE, Side.DESTINATION, ErrorClass.space, ""),
+        (_WRITE, Side.DESTINATION, ErrorClass.destination, ""),
         (_UNREACHABLE, Side.SOURCE, ErrorClass.network, source_host),
         (_CHECKSUM, Side.TRANSFER, ErrorClass.checksum, ""),
         (_TIMEOUT, Side.TRANSFER, ErrorClass.timeout, ""),

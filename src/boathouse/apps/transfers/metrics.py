@@ -34,6 +34,25 @@ class LinkState:
     """Of the files that were copied."""
 
 
+@dataclass
+class _Counted:
+    """What was counted of a VO since the process began."""
+
+    attempts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """By source, destination and end."""
+    size_bytes: Counter[Link] = field(default_factory=Counter)
+    milliseconds: Counter[Link] = field(default_factory=Counter)
+    durations: dict[Link, Counter[int]] = field(default_factory=dict)
+    """By link: how many copies took so long, by the number of the bucket."""
+
+    def add(self, other: _Counted) -> None:
+        self.attempts.update(other.attempts)
+        self.size_bytes.update(other.size_bytes)
+        self.milliseconds.update(other.milliseconds)
+        for link, counts in tuple(other.durations.items()):
+            self.durations.setdefault(link, Counter()).update(counts)
+
+
 @dataclass(frozen=True)
 class Gauges:
     """What the database tells."""
@@ -59,11 +78,8 @@ class Metrics:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._attempts: Counter[tuple[str, str, str]] = Counter()
-        self._bytes: Counter[Link] = Counter()
-        self._seconds: Counter[Link] = Counter()
-        self._durations: dict[Link, list[int]] = {}
-        self._recent: deque[tuple[float, Link, str, int]] = deque(maxlen=_MOST_RECENT)
+        self._counted: dict[str, _Counted] = {}
+        self._recent: deque[tuple[float, str, Link, str, int]] = deque(maxlen=_MOST_RECENT)
 
     def count(self, outcome: Outcome) -> None:
         """Take an outcome into account."""
@@ -73,53 +89,62 @@ class Metrics:
         link = (work.source_host, work.dest_host)
         ended = "existed" if outcome.existed else str(outcome.state).lower()
         ended = str(outcome.failure.kind) if outcome.failure else ended
-        self._attempts[*link, ended] += 1
         copied = outcome.state is FileState.FINISHED and not outcome.existed
-        self._recent.append((self._clock(), link, ended, outcome.size_bytes if copied else 0))
+        self._recent.append((self._clock(), work.vo, link, ended, outcome.size_bytes if copied else 0))
+        mine = self._counted.setdefault(work.vo, _Counted())
+        mine.attempts[*link, ended] += 1
         if copied:
-            self._bytes[link] += outcome.size_bytes
-            self._seconds[link] += round(outcome.seconds * 1000)
-            counts = self._durations.setdefault(link, [0] * (len(BUCKETS_S) + 1))
-            counts[bisect_left(BUCKETS_S, outcome.seconds)] += 1
+            mine.size_bytes[link] += outcome.size_bytes
+            mine.milliseconds[link] += round(outcome.seconds * 1000)
+            mine.durations.setdefault(link, Counter())[bisect_left(BUCKETS_S, outcome.seconds)] += 1
 
-    def recent(self) -> dict[Link, LinkState]:
-        """What the copies of this process came to in the last ten minutes, by link."""
+    def recent(self, vo: str | None = None) -> dict[Link, LinkState]:
+        """What the copies of this process came to in the last ten minutes, by link: a VO's, or all."""
         since = self._clock() - RECENT_S
         found: dict[Link, LinkState] = {}
-        for at, link, ended, size_bytes in tuple(self._recent):
-            if at >= since:
+        for at, whose, link, ended, size_bytes in tuple(self._recent):
+            if at >= since and vo in (None, whose):
                 state = found.setdefault(link, LinkState())
                 state.ended[ended] += 1
                 state.size_bytes += size_bytes
         return found
 
-    def text(self, gauges: Gauges, running: int) -> str:
+    def text(self, gauges: Gauges, running: int | None, vo: str | None = None) -> str:
         """All metrics in Prometheus's text format.
 
         Args:
             gauges: what the database tells.
-            running: files that this process works on.
+            running: files that this process works on; not told if none.
+            vo: whose copies are counted; all if none.
         """
-        return "\n".join((*self._counters(), *_gauges(gauges, running))) + "\n"
+        return "\n".join((*self._counters(vo), *_gauges(gauges, running))) + "\n"
 
-    def _counters(self) -> Iterator[str]:
+    def _sum(self, vo: str | None) -> _Counted:
+        total = _Counted()
+        for whose, counted in tuple(self._counted.items()):
+            if vo in (None, whose):
+                total.add(counted)
+        return total
+
+    def _counters(self, vo: str | None) -> Iterator[str]:
+        counted = self._sum(vo)
         yield from _head("attempts_total", "counter", "Attempts to copy a file, by how they ended.")
-        for (source, destination, ended), count in sorted(self._attempts.items()):
+        for (source, destination, ended), count in sorted(counted.attempts.items()):
             yield _line("attempts_total", count, source=source, destination=destination, ended=ended)
         yield from _head("bytes_total", "counter", "Bytes of files that were copied.")
-        for (source, destination), count in sorted(self._bytes.items()):
+        for (source, destination), count in sorted(counted.size_bytes.items()):
             yield _line("bytes_total", count, source=source, destination=destination)
         yield from _head("duration_seconds", "histogram", "Time that a copy took, from its start to the check.")
-        for link, counts in sorted(self._durations.items()):
+        for link, counts in sorted(counted.durations.items()):
             labels, total = {"source": link[0], "destination": link[1]}, 0
-            for end, count in zip((*BUCKETS_S, None), counts, strict=True):
-                total += count
+            for number, end in enumerate((*BUCKETS_S, None)):
+                total += counts[number]
                 yield _line("duration_seconds_bucket", total, **labels, le="+Inf" if end is None else f"{end:g}")
-            yield _line("duration_seconds_sum", self._seconds[link] / 1000, **labels)
+            yield _line("duration_seconds_sum", counted.milliseconds[link] / 1000, **labels)
             yield _line("duration_seconds_count", total, **labels)
 
 
-def _gauges(gauges: Gauges, running: int) -> Iterator[str]:
+def _gauges(gauges: Gauges, running: int | None) -> Iterator[str]:
     yield from _head("files", "gauge", "Files of a link that wait, are copied, or left something to be removed.")
     for row in gauges.files:
         labels = {"source": row["source_host"], "destination": row["dest_host"], "state": row["file_state"]}
@@ -136,8 +161,9 @@ def _gauges(gauges: Gauges, running: int) -> Iterator[str]:
     yield from _head("banned", "gauge", "Storage elements that are banned, by VO.")
     for storage, vo in sorted(gauges.banned):
         yield _line("banned", 1, storage=storage, vo=vo)
-    yield from _head("running", "gauge", "Files that this worker is at work on.")
-    yield _line("running", running)
+    if running is not None:
+        yield from _head("running", "gauge", "Files that this worker is at work on.")
+        yield _line("running", running)
 
 
 def _head(name: str, kind: str, text: str) -> tuple[str, str]:

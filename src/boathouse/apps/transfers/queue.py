@@ -318,6 +318,7 @@ class Queue:
                 pull=limit(row["dest_host"]).pulls,
                 push=limit(row["source_host"]).pushes,
                 alternatives=row["alternatives"],
+                vo=row["vo"],
             )
             for row in rows
         )
@@ -353,10 +354,13 @@ class Queue:
             return next(iter(self.tokens(connection, [token.token_id])), None)
 
     def ending(self, before: datetime) -> list[Token]:
-        """Tokens that end soon and that open jobs still need."""
+        """Tokens that end soon and that open jobs still need, or the removal of what a copy left."""
         query = text("""
             SELECT t.token_id FROM tokens t JOIN jobs j USING (job_id)
-            WHERE t.expires_at > now() AND t.expires_at < :before AND j.job_finished IS NULL LIMIT 200""")
+            WHERE t.expires_at > now() AND t.expires_at < :before AND (j.job_finished IS NULL OR EXISTS (
+              SELECT 1 FROM files f
+              WHERE f.job_id = j.job_id AND (f.busy OR f.transient) AND f.dest_token = t.token_id))
+            LIMIT 200""")
         with self._reading.connect() as connection:
             return self.tokens(connection, connection.scalars(query, {"before": before}).all())
 

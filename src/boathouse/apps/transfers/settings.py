@@ -67,6 +67,8 @@ class Limits(_Model):
     """How long ended jobs can still be asked for at ``/jobs``."""
     archive_s: Seconds = 90 * 86400.0
     """How long ended jobs can be asked for at ``/archive``, from their end."""
+    clean_again_s: Seconds = 10.0
+    """How long after a failed removal of a partial destination the next one is tried."""
     clean_s: Seconds = 86400.0
     """How long the removal of a partial destination is tried."""
     files_per_job: Count = 10_000

@@ -208,7 +208,7 @@ def _health(outcomes: Sequence[Outcome]) -> tuple[set[str], dict[str, str]]:
     ill: dict[str, str] = {}
     for each in outcomes:
         if each.failure is not None and each.failure.kind is ErrorClass.network and each.failure.host:
-            ill[each.failure.host] = each.failure.reason
+            ill[each.failure.host] = each.failure.public
         elif each.state is FileState.FINISHED:
             # The source of a file that was there already, or was only looked at, has not shown itself.
             well.add(each.work.dest_host)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, text
+from sqlalchemy import Connection, Engine, delete, func, insert, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from boathouse.apps.transfers import admission, database, policy, views
@@ -30,6 +30,7 @@ from boathouse.apps.transfers.tables import (
 )
 from boathouse.errors import InputError
 
+_Link = tuple[str, str]
 _FRESH_S = 1.0
 _AUDITED = 100
 _EVOLUTION = 50
@@ -224,18 +225,26 @@ class Steering:
 
     # The optimizer, and who works.
 
-    def optimizer(self, source: str | None, destination: str | None) -> list[views.Json]:
-        """How many copies each link may run."""
+    def optimizer(
+        self, source: str | None, destination: str | None, links: Collection[_Link] | None = None
+    ) -> list[views.Json]:
+        """How many copies each link may run; of these links only, if they are given."""
         query = select(optimizer).order_by(optimizer.c.updated.desc())
-        return [views.optimizer(row) for row in self._links(query, optimizer, source, destination)]
+        return [views.optimizer(row) for row in self._links(query, optimizer, source, destination, links)]
 
-    def evolution(self, source: str | None, destination: str | None) -> list[views.Json]:
-        """The last decisions of the optimizer, newest first."""
+    def evolution(
+        self, source: str | None, destination: str | None, links: Collection[_Link] | None = None
+    ) -> list[views.Json]:
+        """The last decisions of the optimizer, newest first; of these links only, if they are given."""
         table = optimizer_evolution
         query = select(table).order_by(table.c.id.desc()).limit(_EVOLUTION)
-        return [views.evolution(row) for row in self._links(query, table, source, destination)]
+        return [views.evolution(row) for row in self._links(query, table, source, destination, links)]
 
-    def _links(self, query: Any, table: Any, source: str | None, destination: str | None) -> list[Mapping[str, Any]]:
+    def _links(
+        self, query: Any, table: Any, source: str | None, destination: str | None, links: Collection[_Link] | None
+    ) -> list[Mapping[str, Any]]:
+        if links is not None:
+            query = query.where(tuple_(table.c.source_host, table.c.dest_host).in_(list(links)))
         for column, name in ((table.c.source_host, source), (table.c.dest_host, destination)):
             if name is not None and name != ANY:
                 query = query.where(column.in_(self.elements.hosts(name)))

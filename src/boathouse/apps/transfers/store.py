@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from boathouse.apps.transfers import admission, counts, database, intake
+from boathouse.apps.transfers import admission, database, intake
 from boathouse.apps.transfers.events import CANCEL, JOBS, WORK, notify
 from boathouse.apps.transfers.seal import Seal
 from boathouse.apps.transfers.settings import Limits
@@ -20,6 +20,7 @@ from boathouse.apps.transfers.submission import Submission, deterministic_id
 from boathouse.apps.transfers.tables import attempts, endpoints, files, jobs
 from boathouse.errors import ConflictError
 
+_MOST_UNCLEAN = 500
 CANCELED_BY_USER = "Job canceled by the user"
 
 Row = dict[str, Any]
@@ -35,6 +36,11 @@ class Caller:
     vo: str
     expires_at: datetime
     operator: bool
+
+    @property
+    def sees(self) -> str | None:
+        """The VO whose part of the whole the caller sees; None for all."""
+        return None if self.operator else self.vo
 
     def may_use(self, job: Mapping[str, Any]) -> bool:
         """Whether the caller may see and change a job."""
@@ -200,10 +206,18 @@ class Store:
         with self._reading.connect() as connection:
             return {row["host"]: dict(row) for row in connection.execute(select(endpoints)).mappings()}
 
-    def gauges(self) -> list[Row]:
-        """Files by link and state that wait, run, or left something to be removed."""
+    def unclean(self, caller: Caller) -> list[Row]:
+        """Files that have ended and whose destination may hold something partial, the longest first.
+
+        Those of jobs that the caller may see.
+        """
+        query = select(files, jobs.c.owner, jobs.c.vo_name).join(jobs, jobs.c.job_id == files.c.job_id)
+        query = query.where(files.c.busy, files.c.file_state.not_in((FileState.ACTIVE, FileState.SUBMITTED)))
+        if not caller.operator:
+            query = query.where(jobs.c.owner == caller.subject)
         with self._reading.connect() as connection:
-            return counts.by_link(connection)
+            rows = connection.execute(query.order_by(files.c.finish_time, files.c.file_id).limit(_MOST_UNCLEAN))
+            return [dict(row) for row in rows.mappings()]
 
     def ping(self) -> None:
         """Ask the database for a sign of life.

@@ -115,6 +115,23 @@ def file(row: Mapping[str, Any], *, held: bool = False) -> Json:
     }
 
 
+def unclean(row: Mapping[str, Any]) -> Json:
+    """A file whose destination may hold something that is to be removed."""
+    return {
+        "job_id": row["job_id"],
+        "file_id": row["file_id"],
+        "file_state": row["file_state"],
+        "user_dn": row["owner"],
+        "vo_name": row["vo_name"],
+        "dest_surl": row["dest_surl"],
+        "dest_se": _element(row["dest_surl"]),
+        "since": timestamp(row["finish_time"]),
+        "next_try": timestamp(row["clean_at"]),
+        "tried_until": timestamp(row["clean_until"]),
+        "reason": row["reason"],
+    }
+
+
 def retry(row: Mapping[str, Any]) -> Json:
     """An attempt that failed and was followed by another, as in FTS3's log of retries."""
     return {

@@ -67,6 +67,8 @@ class Work:
     """Whether the destination may be asked to fetch the file."""
     push: bool = True
     """Whether the source may be asked to send it."""
+    vo: str = ""
+    """Whose it is, for metrics."""
 
     @property
     def name(self) -> str:

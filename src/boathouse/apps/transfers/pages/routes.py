@@ -151,7 +151,6 @@ class PageRoutes(Handlers):
     async def overview(self, request: Request, caller: Caller) -> Response:
         """The queue, the links, jobs."""
         seen = self._services.overview
-        queue = [row for row in await thread(seen.queue) if caller.operator or row["vo_name"] == caller.vo]
         ended = Filter(states=tuple(JOB_TERMINAL), window=_ENDED, limit=_MOST_JOBS)
         return _render(
             "overview",
@@ -159,27 +158,27 @@ class PageRoutes(Handlers):
             live=_live(request),
             refresh=_REFRESH_S,
             here=HOME,
-            queue=queue,
-            links=await self._links(),
-            unreachable=list((await thread(self._store.unreachable)).values()),
-            bans=[ban.words for ban in self._steering.decisions().policy.bans],
+            queue=await thread(seen.queue, caller.sees),
+            links=await self._links(caller.sees),
+            unreachable=list((await thread(seen.unreachable, caller.sees)).values()),
+            bans=[ban.words for ban in await thread(seen.bans, caller.sees)],
             open_jobs=await thread(self._store.search, Filter(limit=_MOST_JOBS), caller),
             ended_jobs=await thread(self._store.search, ended, caller),
         )
 
-    async def _links(self) -> list[_Link]:
+    async def _links(self, vo: str | None) -> list[_Link]:
         found: dict[tuple[str, str], _Link] = {}
 
         def link(source: str, destination: str) -> _Link:
             return found.setdefault((source, destination), _Link(source, destination))
 
         names = {"SUBMITTED": "waiting", "ACTIVE": "active", "UNCLEAN": "unclean"}
-        for row in await thread(self._services.overview.links):
+        for row in await thread(self._services.overview.links, vo):
             setattr(link(row["source_host"], row["dest_host"]), names[row["file_state"]], row["count"])
-        for ends, state in self._services.metrics.recent().items():
+        for ends, state in self._services.metrics.recent(vo).items():
             link(*ends).ended = state.ended
             link(*ends).rate = state.size_bytes / RECENT_S
-        for ends, active in (await thread(self._services.overview.decided)).items():
+        for ends, active in (await thread(self._services.overview.decided, vo)).items():
             if ends in found:
                 found[ends].limit = active
         return [found[ends] for ends in sorted(found)]

@@ -15,12 +15,13 @@ from boathouse.apps.transfers.states import JobType
 
 
 class Files(Handlers):
-    """``/jobs/<id>/files``."""
+    """``/jobs/<id>/files`` and ``/unclean``."""
 
     @property
     def routes(self) -> list[Route]:
         """Its routes."""
         return [
+            Route("/unclean", self.unclean, methods=["GET"]),
             Route("/jobs/{id}/files", self.files, methods=["GET"]),
             Route("/jobs/{id}/files/{file_ids}", self.cancel, methods=["DELETE"]),
             Route("/jobs/{id}/files/{file_id}/retries", self.retries, methods=["GET"]),
@@ -30,6 +31,11 @@ class Files(Handlers):
         """All files of a job."""
         job_id = (await self._one(request))["job_id"]
         return JSONResponse((await self._files([job_id]))[job_id])
+
+    async def unclean(self, request: Request) -> Response:
+        """Files that have ended and whose destination may hold something partial: the caller's, or everybody's."""
+        caller = await self._caller(request)
+        return JSONResponse([views.unclean(row) for row in await thread(self._store.unclean, caller)])
 
     async def cancel(self, request: Request) -> Response:
         """End some files of a job; the state of each, in the order asked for."""

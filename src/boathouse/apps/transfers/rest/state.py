@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -9,10 +10,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from boathouse.apps.transfers.metrics import CONTENT_TYPE
+from boathouse.apps.transfers import views
+from boathouse.apps.transfers.metrics import CONTENT_TYPE, Link
 from boathouse.apps.transfers.rest.base import Handlers, thread
 from boathouse.errors import ServiceError
 
+_Ask = Callable[[str | None, str | None, "Collection[Link] | None"], list[views.Json]]
 API = {"major": 3, "minor": 14, "patch": 0}
 """The version of FTS3's REST interface that clients are told."""
 _LINKS = {
@@ -76,10 +79,11 @@ class State(Handlers):
         return JSONResponse({"status": "ok"})
 
     async def metrics(self, request: Request) -> Response:
-        """Prometheus metrics; wants a token like everything else."""
-        await self._caller(request)
-        gauges = await thread(self._services.overview.gauges)
-        text = self._services.metrics.text(gauges, self._services.worker.running)
+        """Prometheus metrics: all for operators, the VO's own for others."""
+        caller = await self._caller(request)
+        gauges = await thread(self._services.overview.gauges, caller.sees)
+        running = self._services.worker.running if caller.operator else None
+        text = self._services.metrics.text(gauges, running, caller.sees)
         return PlainTextResponse(text, headers={"Content-Type": CONTENT_TYPE})
 
     async def hosts(self, request: Request) -> Response:
@@ -94,19 +98,18 @@ class State(Handlers):
 
     async def current(self, request: Request) -> Response:
         """How many copies each link may run now."""
-        await self._caller(request)
-        query = request.query_params
-        return JSONResponse(
-            await thread(self._steering.optimizer, query.get("source_se") or None, query.get("dest_se") or None)
-        )
+        return await self._of_links(request, self._steering.optimizer)
 
     async def evolution(self, request: Request) -> Response:
         """The last decisions, and why."""
-        await self._caller(request)
+        return await self._of_links(request, self._steering.evolution)
+
+    async def _of_links(self, request: Request, ask: _Ask) -> Response:
+        """What is told of links: of all for operators, of those of the VO for others."""
+        caller = await self._caller(request)
         query = request.query_params
-        return JSONResponse(
-            await thread(self._steering.evolution, query.get("source_se") or None, query.get("dest_se") or None)
-        )
+        links = None if caller.sees is None else await thread(self._services.overview.of_vo, caller.sees)
+        return JSONResponse(await thread(ask, query.get("source_se") or None, query.get("dest_se") or None, links))
 
     async def set_current(self, request: Request) -> Response:
         """Start a link over from another number of copies."""
