@@ -11,6 +11,7 @@ _BYTE_FACTORS = {"": 1, "B": 1} | {
     for suffix, base in (("B", 1000), ("iB", 1024))
     for power, prefix in enumerate(("k", "M", "G", "T", "P"), start=1)
 }
+_LONGEST_LIFE_S = 36_500 * 86_400.0
 _SECOND_FACTORS = {"": 1.0, "s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
@@ -43,6 +44,18 @@ def parse_seconds(text: str | float) -> float:
         InputError: the text is not a duration.
     """
     return _parse(text, _SECOND_FACTORS, "duration")
+
+
+def parse_lifetime(text: str | float) -> float:
+    """Seconds, as :func:`parse_seconds`, of something that ends on a day that the calendar has.
+
+    Raises:
+        InputError: the text is not a duration, or longer than a hundred years.
+    """
+    seconds = parse_seconds(text)
+    if seconds > _LONGEST_LIFE_S:
+        raise InputError("too long a lifetime", expected="at most 36500 d; for ever is none at all", got=repr(text))
+    return seconds
 
 
 def format_bytes(size_bytes: float) -> str:

@@ -111,3 +111,13 @@ def state_dir(option: Path | None) -> Path:
         HostError: no option was given, and this Boathouse was not put here by its installer.
     """
     return option if option is not None else programs.home() / "state"
+
+
+def client_programs() -> list[Path]:
+    """Where the commands of this Boathouse and the stock clients are; no interpreter lies there."""
+    try:
+        home = programs.home()
+        return [home / "bin", programs.load(home).xrootd_bin]
+    except HostError:
+        # The client alone, without an installer.
+        return [Path(sys.executable).parent]

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from boathouse.cli.common import Json, State, count, emit, err, out
+from boathouse.cli.common import Json, State, client_programs, count, emit, err, out
 from boathouse.cli.lakes import bar, columns, open_lake, rse_expression
 from boathouse.errors import BoathouseError, InputError, PartialError
 from boathouse.lake.access import absolute
@@ -20,7 +20,7 @@ from boathouse.lake.catalogue import DidInfo
 from boathouse.lake.lake import Lake
 from boathouse.lake.names import Did
 from boathouse.lake.upload import Item, Order, UploadResult, partly
-from boathouse.units import format_bytes, parse_seconds
+from boathouse.units import format_bytes, parse_lifetime
 
 Qos = Annotated[str | None, typer.Option("--qos", help="Quality of service, e.g. FAST.", metavar="LABEL")]
 RseOption = Annotated[str | None, typer.Option("--rse", help="RSE expression instead.", metavar="EXPR")]
@@ -56,7 +56,7 @@ def import_(
     order = Order(
         rse_expression=rse_expression(qos, rse),
         dataset=dataset,
-        lifetime_s=None if lifetime is None else parse_seconds(lifetime),
+        lifetime_s=None if lifetime is None else parse_lifetime(lifetime),
         activity=activity,
         keep_paths=path is not None,
         keep_going=keep_going,
@@ -70,6 +70,7 @@ def import_(
         directory=None if path in (None, ".") else path,
         any_file=any_file,
         keep_going=keep_going,
+        tools=client_programs(),
     )
     _upload(lake, items, order, unusable, verbose=verbose, as_json=as_json)
 
@@ -99,7 +100,7 @@ def put(
     order = Order(
         rse_expression=rse_expression(qos, rse),
         dataset=dataset,
-        lifetime_s=None if lifetime is None else parse_seconds(lifetime),
+        lifetime_s=None if lifetime is None else parse_lifetime(lifetime),
     )
     _upload(lake, items, order, (), verbose=verbose, as_json=as_json)
 

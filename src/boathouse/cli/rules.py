@@ -14,7 +14,7 @@ from boathouse.lake.lake import Lake
 from boathouse.lake.names import Did
 from boathouse.lake.rules import TABLE_HEAD, Rule, block, table_row
 from boathouse.lake.rules import as_json as as_json_rule
-from boathouse.units import parse_seconds
+from boathouse.units import parse_lifetime, parse_seconds
 
 RuleId = Annotated[str, typer.Argument(help="Id of the rule.", metavar="ID")]
 
@@ -50,7 +50,7 @@ def add(
         expression,
         account=lake.catalogue.account,
         copies=copies,
-        lifetime_s=None if lifetime is None else parse_seconds(lifetime),
+        lifetime_s=None if lifetime is None else parse_lifetime(lifetime),
         activity=activity,
         grouping=grouping.upper(),
         comment=comment,
@@ -173,7 +173,7 @@ def update(
     """Change a rule."""
     options: dict[str, object] = {}
     if lifetime is not None:
-        options["lifetime"] = None if lifetime.lower() == "none" else int(parse_seconds(lifetime))
+        options["lifetime"] = None if lifetime.lower() == "none" else int(parse_lifetime(lifetime))
     if comment is not None:
         options["comment"] = comment
     if activity is not None:

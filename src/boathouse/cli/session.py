@@ -10,16 +10,15 @@ from typing import Annotated
 
 import typer
 
-from boathouse.cli.common import Json, State, emit, err, hint, out, state_dir
+from boathouse.cli.common import Json, State, client_programs, emit, err, hint, out, state_dir
 from boathouse.cli.lakes import columns, endpoints_of, waiting
-from boathouse.errors import AuthError, HostError, InputError
+from boathouse.errors import AuthError, InputError
 from boathouse.lake.approve import approve
 from boathouse.lake.environment import exports, variables, write_rucio_config
 from boathouse.lake.lake import Lake
 from boathouse.lake.session import Session, sessions_of
 from boathouse.lake.tokens import LOGIN_SCOPE, DeviceCode, Issuer, Tokens
 from boathouse.plan.model import Endpoints, LoginEndpoint
-from boathouse.run import programs
 from boathouse.units import format_seconds
 from boathouse.wlcg.scopes import narrow, parse
 
@@ -237,21 +236,11 @@ def env(state: State = None, *, as_json: Json = False) -> None:
         session.start_agent()
     account = Lake(endpoints, session.token).catalogue.account
     home = write_rucio_config(endpoints, session, account)
-    values = variables(endpoints, session, rucio_home=home, account=account, path=_path())
+    values = variables(endpoints, session, rucio_home=home, account=account, path=client_programs())
     if as_json:
         emit(values)
     else:
         typer.echo(exports(values))
-
-
-def _path() -> list[Path]:
-    """Where the commands of this Boathouse and the stock clients are; no interpreter lies there."""
-    try:
-        home = programs.home()
-        return [home / "bin", programs.load(home).xrootd_bin]
-    except HostError:
-        # The client alone, without an installer.
-        return [Path(sys.executable).parent]
 
 
 def register(app: typer.Typer) -> None:

@@ -192,6 +192,7 @@ class Lake:
         directory: str | None = None,
         any_file: bool = False,
         keep_going: bool = False,
+        tools: Sequence[Path] = (),
     ) -> tuple[list[Item], list[BoathouseError]]:
         """What an import would bring in.
 
@@ -203,6 +204,7 @@ class Lake:
                 lie at their source.
             any_file: whether to take files that are not ROOT; without it directories give their ``*.root`` only.
             keep_going: whether to collect errors instead of raising the first.
+            tools: directories with ``xrdcp`` and ``xrdfs``, for ``root://`` where the search path has none.
 
         Returns:
             The items, and with ``keep_going`` an error for each source that cannot be taken.
@@ -213,7 +215,7 @@ class Lake:
         items: list[Item] = []
         errors: list[BoathouseError] = []
         http = Http(self.endpoints.ca_bundle, failure=StorageError, remedy="try again later")
-        for found in scan(arguments, http, any_file=any_file):
+        for found in scan(arguments, http, any_file=any_file, tools=tools):
             try:
                 if not isinstance(found, Source):
                     raise found

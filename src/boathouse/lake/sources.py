@@ -144,10 +144,13 @@ class _Response:
 class XrootdSource(Source):
     """A file on an XRootD server, read through ``xrdcp``."""
 
+    tools: tuple[Path, ...] = ()
+    """Directories of the client's programs, where the search path has none."""
+
     @contextmanager
     def open(self) -> Iterator[Readable]:
         """See :meth:`Source.open`."""
-        command = [_tool("xrdcp"), "--silent", "--nopbar", self.where, "-"]
+        command = [_tool("xrdcp", self.tools), "--silent", "--nopbar", self.where, "-"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_foreign_environment())
         assert process.stdout is not None
         assert process.stderr is not None
@@ -166,10 +169,14 @@ class XrootdSource(Source):
             raise StorageError("xrdcp could not read the source", got=reason or f"exit {code}", where=self.where)
 
 
-def scan(arguments: Iterable[str], http: Http, *, any_file: bool = False) -> Iterator[Source | BoathouseError]:
+def scan(
+    arguments: Iterable[str], http: Http, *, any_file: bool = False, tools: Sequence[Path] = ()
+) -> Iterator[Source | BoathouseError]:
     """Sources from what the user typed: files, directories, patterns, URLs; in a stable order.
 
     Of a directory come the ``*.root`` files at and below it, or with ``any_file`` all; hidden ones never.
+
+    The programs for ``root://`` are those of the search path, else of ``tools``, directories.
 
     Yields an error in place of a source that cannot be used, so that the caller decides whether the rest goes on.
     """
@@ -178,7 +185,7 @@ def scan(arguments: Iterable[str], http: Http, *, any_file: bool = False) -> Ite
             if argument.startswith(("https://", "http://")):
                 yield _web(argument, http)
             elif argument.startswith(("root://", "roots://", "xroot://")):
-                yield _xrootd(argument)
+                yield _xrootd(argument, tuple(tools))
             else:
                 yield from _local(argument, any_file=any_file)
         except BoathouseError as error:
@@ -240,25 +247,25 @@ def _web(url: str, http: Http) -> Source:
     return WebSource(where=url, size_bytes=int(length), adler32=digest_adler32(response.headers), http=http)
 
 
-def _xrootd(url: str) -> Source:
+def _xrootd(url: str, tools: tuple[Path, ...]) -> Source:
     parts = urlsplit(url)
     server, path = f"{parts.scheme}://{parts.netloc}", "/" + parts.path.lstrip("/")
-    size = re.search(r"^Size:\s+(\d+)", _xrdfs(server, "stat", path), re.MULTILINE)
+    size = re.search(r"^Size:\s+(\d+)", _xrdfs(tools, server, "stat", path), re.MULTILINE)
     if size is None:
         raise InputError("the source does not tell its size", where=url)
     adler32 = None
     try:
-        name, _, value = _xrdfs(server, "query", "checksum", f"{path}?cks.type=adler32").strip().partition(" ")
+        name, _, value = _xrdfs(tools, server, "query", "checksum", f"{path}?cks.type=adler32").strip().partition(" ")
         if name == "adler32":
             adler32 = normalise_adler32(value)
     except InputError:
         # Many servers keep no checksum; the one computed while reading is then the only one.
         adler32 = None
-    return XrootdSource(where=url, size_bytes=int(size[1]), adler32=adler32)
+    return XrootdSource(where=url, size_bytes=int(size[1]), adler32=adler32, tools=tools)
 
 
-def _xrdfs(server: str, *arguments: str) -> str:
-    command: Sequence[str] = (_tool("xrdfs"), server, *arguments)
+def _xrdfs(tools: Sequence[Path], server: str, *arguments: str) -> str:
+    command: Sequence[str] = (_tool("xrdfs", tools), server, *arguments)
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, env=_foreign_environment())
     if done.returncode != 0:
         reason = (done.stderr or done.stdout).strip().splitlines()
@@ -266,8 +273,8 @@ def _xrdfs(server: str, *arguments: str) -> str:
     return done.stdout
 
 
-def _tool(name: str) -> str:
-    found = shutil.which(name)
+def _tool(name: str, tools: Sequence[Path]) -> str:
+    found = shutil.which(name) or shutil.which(name, path=os.pathsep.join(map(str, tools)))
     if found is None:
         raise HostError(
             f"the program {name} is missing",

@@ -51,11 +51,18 @@ def publish(
         progress: told of bytes and files.
 
     Raises:
-        InputError: the directory is not a result, or was altered; no storage has this label.
+        InputError: the directory is not a result, or was altered; ``to`` is its input; no storage has this label.
         CatalogueError: the catalogue refused something.
         StorageError: an upload failed.
     """
     document = record.load(directory)
+    if document["inputs"]["dataset"] == str(to):
+        raise InputError(
+            "a result does not go into the dataset that it was made from",
+            expected="another dataset",
+            got=str(to),
+            remedy="name another one with --to DID",
+        )
     require_qos(lake.endpoints, qos)
     content = str(document["content"])
     dataset, complete = _version(lake, to, content)

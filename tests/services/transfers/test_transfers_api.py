@@ -293,3 +293,10 @@ def test_metrics_count_what_was_done(box: Box, api: Service, place: str) -> None
 def test_health_needs_no_token_and_tells_nothing(api: Service) -> None:
     reply = api.request("GET", "/health", token="")
     assert (reply.status, reply.body) == (200, {"status": "ok"})
+
+
+def test_filters_and_states_that_there_are_not_are_refused(api: Service) -> None:
+    for query, words in (("owner=alice", "Unknown filter: owner"), ("state_in=ACTIVE,LOST", "Unknown state: LOST")):
+        refused = api.request("GET", f"/jobs?{query}")
+        assert (refused.status, refused.body["message"]) == (400, words)
+    assert api.request("GET", "/jobs?state_in=ACTIVE,STAGING").status == 200

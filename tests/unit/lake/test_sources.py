@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.errors import BoathouseError, InputError
+from boathouse.errors import BoathouseError, HostError, InputError
 from boathouse.lake.http import Http
-from boathouse.lake.sources import Source, _foreign_environment, scan
+from boathouse.lake.sources import Source, _foreign_environment, _tool, scan
 
 
 @pytest.fixture
@@ -91,3 +91,16 @@ def test_the_lakes_token_is_not_shown_to_servers_outside(
     assert "BEARER_TOKEN" not in kept
     monkeypatch.delenv("BEARER_TOKEN_FILE")
     assert "BEARER_TOKEN_FILE" not in _foreign_environment()
+
+
+def test_the_installed_client_is_used_where_the_search_path_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "installed" / "xrdfs"
+    installed.parent.mkdir()
+    installed.write_text("#!/bin/sh\n")
+    installed.chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert _tool("xrdfs", [installed.parent]) == str(installed)
+    with pytest.raises(HostError, match="the program xrdfs is missing"):
+        _tool("xrdfs", [])

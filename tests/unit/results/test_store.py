@@ -194,3 +194,10 @@ def test_datasets_that_differ_by_the_first_slash_have_files_of_the_same_names(tm
 def test_lineage_is_plain_json(tmp_path: Path) -> None:
     document = record.load(result(tmp_path / "a", "one"))
     assert json.loads(json.dumps(lineage(document))) == lineage(document)
+
+
+def test_a_result_does_not_go_into_its_own_input(tmp_path: Path) -> None:
+    lake = Shelf()
+    with pytest.raises(InputError, match="does not go into the dataset that it was made from"):
+        publish(lake, result(tmp_path / "r", "one"), Did("cms", "DoubleMu"))
+    assert lake.members == {}

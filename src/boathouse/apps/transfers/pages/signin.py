@@ -26,8 +26,8 @@ from boathouse.apps.transfers.auth import SCOPE, Gate
 from boathouse.apps.transfers.seal import Seal
 from boathouse.apps.transfers.settings import Pages, Settings
 from boathouse.apps.transfers.store import Caller
-from boathouse.errors import AuthError, ServiceError
-from boathouse.wlcg.http import pool, request_json
+from boathouse.errors import AuthError
+from boathouse.wlcg.http import discover, pool, request_json
 
 HOME = "/pages"
 DONE = "/pages/done"
@@ -143,9 +143,5 @@ class SignIn:
     def _metadata(self) -> dict[str, Any]:
         with self._lock:
             if not self._found:
-                url = self._settings.issuer.rstrip("/") + "/.well-known/openid-configuration"
-                status, document, _ = request_json(self._http, "GET", url)
-                if status != 200 or document.get("issuer") != self._settings.issuer:
-                    raise ServiceError("the issuer does not describe itself", got=str(status), where=url)
-                self._found = document
+                self._found = discover(self._http, self._settings.issuer)
             return self._found

@@ -32,6 +32,13 @@ from boathouse.apps.transfers.submission import Submission
 from boathouse.errors import InputError
 
 REVISION = "X-Boathouse-Revision"
+_FILTERS = frozenset(
+    ("dest_se", "dlg_id", "fields", "limit", "source_se", "state_in", "time_window", "user_dn", "vo_name")
+)
+_OTHER_STATES = frozenset(
+    ("ARCHIVING", "DELETE", "NOT_USED", "ON_HOLD", "QOS_REQUEST_SUBMITTED", "QOS_TRANSITION", "STAGING")
+)
+"""States that FTS3's clients ask for, and that no job is in here."""
 _LARGEST_LIST = 500
 _LARGEST_ANSWER = 50_000
 """Files of several jobs in one answer; one job may have what it was submitted with."""
@@ -107,6 +114,13 @@ class Jobs(Handlers):
         """Jobs that match the filters: the caller's, those that have not ended unless states are given."""
         caller = await self._caller(request)
         query = request.query_params
+        states = tuple(filter(None, query.get("state_in", "").split(",")))
+        for what, unknown in (
+            ("filter", set(query) - _FILTERS),
+            ("state", set(states) - set(JobState) - _OTHER_STATES),
+        ):
+            if unknown:
+                raise HTTPException(HTTPStatus.BAD_REQUEST, f"Unknown {what}: {', '.join(sorted(unknown))[:200]}")
         if query.get("dlg_id") not in (None, delegation_id(caller)):
             raise HTTPException(HTTPStatus.FORBIDDEN, "The provided delegation id does not match your delegation id")
         if query.get("user_dn") not in (None, caller.subject) and not caller.operator:
@@ -117,7 +131,7 @@ class Jobs(Handlers):
         if not 0 <= limit <= _LARGEST_LIST:
             raise HTTPException(HTTPStatus.BAD_REQUEST, f"The limit must be at most {_LARGEST_LIST}")
         wanted = Filter(
-            states=tuple(filter(None, query.get("state_in", "").split(","))),
+            states=states,
             owner=query.get("user_dn"),
             vo=query.get("vo_name"),
             source_se=query.get("source_se"),
