@@ -40,8 +40,10 @@ def bare(pair: Pair, files: Sequence[Made], *, at_once: int) -> None:
 def checked(pair: Pair, files: Sequence[Made], *, at_once: int) -> None:
     """COPY requests, then a question for the checksum of each file: what a service must ask at the least."""
     bare(pair, files, at_once=at_once)
+    # A busy XRootD may answer 400 when it is asked for the checksum of a file that was written this instant.
+    again = ["retry = 5", "retry-delay = 1", "retry-all-errors"]
     requests = [
-        ["head", 'header = "Want-Digest: adler32"', f'url = "{pair.destination.https}{FOLDER}/{file.name}"']
+        ["head", *again, 'header = "Want-Digest: adler32"', f'url = "{pair.destination.https}{FOLDER}/{file.name}"']
         for file in files
     ]
     says = pair.work / "heads"

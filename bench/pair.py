@@ -28,6 +28,8 @@ FOLDER = "/lake/bench"
 CLIENT = "rucio"
 FILES_PER_JOB = 200
 """As many as Rucio's submitter takes from its queue at once."""
+_LOOK_S = 0.2
+"""How often it is asked whether a job has ended; each question costs the service as much as half a small file."""
 _ENDED = ("FINISHED", "FAILED", "FINISHEDDIRTY", "CANCELED")
 _FACILITY = {
     "name": "bench",
@@ -195,7 +197,7 @@ class Pair(Units):
         """
         jobs = [self.submit(part, self.destination) for part in batches(files, FILES_PER_JOB)]
         for job_id in jobs:
-            job = wait_for(job_id, partial(self._ended, job_id), timeout_s=600, period_s=0.05)
+            job = wait_for(job_id, partial(self._ended, job_id), timeout_s=600, period_s=_LOOK_S)
             assert job is not None
             assert job["job_state"] == "FINISHED", self.request("GET", f"/jobs/{job_id}/why")[:10_000]
 
@@ -203,6 +205,11 @@ class Pair(Units):
         self.check("transfers")
         job = self._answer("GET", f"/jobs/{job_id}")
         return job if job["job_state"] in _ENDED else None
+
+    def database(self) -> str:
+        """Where the transfer service keeps its queue, for libpq."""
+        settings = json.loads(self.context.config("transfers", "settings.json").read_text())
+        return str(settings["database_url"]).replace("+psycopg", "", 1)
 
     def resident_bytes(self) -> int:
         """Resident memory of the transfer service."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 import threading
 from collections import Counter
@@ -22,6 +23,7 @@ _T = TypeVar("_T")
 _CHUNK = 65536
 _TICKS_PER_S = 20
 _HEAD_END = b"\r\n\r\n"
+_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 _LONGEST_HEAD = 65536
 
 
@@ -238,7 +240,9 @@ class Proxy:
     async def _answer(
         self, method: str, upstream: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault
     ) -> None:
-        writer.write(_closing(await upstream.readuntil(_HEAD_END)))
+        head = await upstream.readuntil(_HEAD_END)
+        writer.write(_closing(head))
+        length = _LENGTH.search(head)
         passed, then = 0, fault.then
         while data := await upstream.read(_CHUNK):
             if then is not None and passed + len(data) > fault.after_bytes:
@@ -257,6 +261,9 @@ class Proxy:
             await _write(writer, data, fault.bytes_per_s)
             passed += len(data)
             self.seen.body_bytes[method] += len(data)
+            if length and passed == int(length[1]):
+                # Whoever asked has it all, and may go before the other side ends.
+                break
         self.seen.whole[method] += 1
 
     async def _stall(self) -> None:

@@ -90,6 +90,8 @@ def test_counts_follow_the_queue_through_every_change(box: Box, small: Service, 
 def test_the_metrics_tell_the_counts(box: Box, small: Service, place: str) -> None:
     job_id = small.submit(*waiting(box, place, 2))
     link = f'{{source="{box.source.host}",destination="{NOBODY}",state="SUBMITTED"}}'
-    waits = f"boathouse_transfer_files{link} {really(small)['SUBMITTED']}"
+    # Those of other VOs are not for this caller to see.
+    [(own,)] = small.rows("SELECT count(*) FROM files WHERE file_state = 'SUBMITTED' AND vo = 'escape'")
+    waits = f"boathouse_transfer_files{link} {own}"
     wait_for("the metrics show them", lambda: waits in small.request("GET", "/metrics").body)
     small.request("DELETE", f"/jobs/{job_id}")

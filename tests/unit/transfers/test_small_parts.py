@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.apps.transfers import diagnosis, jwt, views
+from boathouse.apps.transfers import diagnosis, jwt, tables, views
 from boathouse.apps.transfers.seal import Seal
 from boathouse.apps.transfers.settings import load
 from boathouse.errors import AuthError, InputError
@@ -91,6 +91,20 @@ def test_times_have_no_fraction_and_no_zone() -> None:
     assert views.timestamp(None) is None
     moment = datetime(2026, 11, 20, 12, 0, 0, 999999, tzinfo=UTC)
     assert views.timestamp(moment) == "2026-11-20T12:00:00"
+
+
+def test_a_file_is_shown_from_no_more_columns_than_its_fields_need() -> None:
+    row = {**dict.fromkeys(tables.files.c.keys()), "vo_name": "escape", "file_state": "SUBMITTED", "spent": 1}
+    row |= {"source_surl": "davs://a:1094/lake/f", "dest_surl": "davs://b:1094/lake/f", "filesize": 7}
+    whole = views.file(row)
+    assert set(whole) == set(views.FILE_FIELDS)
+    assert (whole["source_se"], whole["dest_se"], whole["retry"]) == ("davs://a:1094", "davs://b:1094", 1)
+    assert views.file({**row, "file_state": "FINISHED"})["retry"] == 0
+    for field in views.FILE_FIELDS:
+        columns = views.file_columns([field])
+        assert views.file({name: row[name] for name in columns}, fields=[field]) == {field: whole[field]}
+    assert views.file(row, held=True) == {**whole, "file_state": views.ON_HOLD}
+    assert views.file(row, held=True, fields=["filesize"]) == {"filesize": 7}
 
 
 def test_what_a_file_awaits() -> None:

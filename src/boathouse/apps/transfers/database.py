@@ -29,6 +29,8 @@ def connect(url: str) -> Engine:
         url,
         pool_size=_POOL,
         max_overflow=_POOL,
+        # The connection used last has its statements prepared, and its server process has its tables at hand.
+        pool_use_lifo=True,
         connect_args={"connect_timeout": 5, "options": "-c timezone=UTC -c lock_timeout=20s"},
     )
 

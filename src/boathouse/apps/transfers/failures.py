@@ -28,7 +28,9 @@ _QUERY = re.compile(r"(\b(?:https|davs|http)://[^\s?]*)\?\S*")
 
 def printable(text: str) -> str:
     """Foreign words as one line that any log and database takes, without queries of URLs: they may be signatures."""
-    return _QUERY.sub(r"\1?…", " ".join("".join(each if each.isprintable() else " " for each in text).split()))
+    if not text.isprintable():
+        text = "".join(each if each.isprintable() else " " for each in text)
+    return _QUERY.sub(r"\1?…", " ".join(text.split()))
 
 
 class ErrorClass(StrEnum):

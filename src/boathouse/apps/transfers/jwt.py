@@ -7,6 +7,7 @@ import binascii
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 
@@ -20,7 +21,9 @@ def key_name(token: str) -> str:
     return str(_part(token, 0).get("kid", ""))
 
 
+@lru_cache(maxsize=512)
 def _part(token: str, number: int) -> Mapping[str, Any]:
+    # Many files share a token: it is not opened for each of them.
     parts = token.split(".")
     if len(parts) != 3:
         return {}

@@ -1,4 +1,4 @@
-"""The workers' side of the database: claim files, tell what became of them. Each call is one transaction.
+"""The workers' side of the database: claim files, tell how they do. Each call is one transaction, or part of one.
 
 Locks are taken in one order everywhere: jobs (by id), then files. Claims skip what is locked.
 """
@@ -32,7 +32,14 @@ CLAIM_LOCK = 0x636C6169
 _GRACE_S = 5
 """After PostgreSQL itself was restarted, workers get this long to take their locks again."""
 
-_GROUPS = text("""
+_NEXT = """
+    SELECT extract(epoch FROM min(at) - now())::float FROM (
+        SELECT min(not_before) AS at FROM files WHERE file_state = 'SUBMITTED' AND not_before > now()
+        UNION ALL SELECT min(paused_until) FROM endpoints WHERE paused_until > now()
+        UNION ALL SELECT min(clean_at) FROM files WHERE busy AND clean_at > now()) times"""
+# All that a decision rests on, in one round trip: at a few files a claim, its questions cost more than the claim.
+_LOOK = text(
+    f"""
     WITH RECURSIVE groups AS (
         (SELECT source_host, dest_host, vo, activity FROM files WHERE file_state = 'SUBMITTED'
          ORDER BY source_host, dest_host, vo, activity LIMIT 1)
@@ -41,24 +48,23 @@ _GROUPS = text("""
             SELECT source_host, dest_host, vo, activity FROM files WHERE file_state = 'SUBMITTED'
                AND (source_host, dest_host, vo, activity)
                  > (groups.source_host, groups.dest_host, groups.vo, groups.activity)
-            ORDER BY source_host, dest_host, vo, activity LIMIT 1) next)
-    SELECT source_host, dest_host, vo, activity FROM groups""")
-_ACTIVE = text("""
-    SELECT source_host, dest_host, vo, activity, count(*) FROM files WHERE file_state = 'ACTIVE'
-    GROUP BY source_host, dest_host, vo, activity""")
-_OPTIMIZED = text("SELECT source_host, dest_host, active FROM optimizer")
+            ORDER BY source_host, dest_host, vo, activity LIMIT 1) next),
+    active AS (
+      SELECT source_host, dest_host, vo, activity, count(*) AS files FROM files WHERE file_state = 'ACTIVE'
+      GROUP BY source_host, dest_host, vo, activity)
+    SELECT
+      (SELECT json_agg(json_build_array(source_host, dest_host, vo, activity)) FROM groups) AS waiting,
+      (SELECT json_agg(json_build_array(source_host, dest_host, vo, activity, files)) FROM active) AS active,
+      (SELECT json_object_agg(host, paused_until > now()) FROM endpoints) AS paused,
+      (SELECT json_agg(json_build_array(source_host, dest_host, active)) FROM optimizer) AS optimized,
+      (SELECT max(id) FROM config_audit) AS decision,
+      ({_NEXT}) AS next_s"""  # noqa: S608 - made of constants
+)
 _RATES = text("""
     SELECT source_host, dest_host, (sum(bytes) / CAST(:seconds AS float) / 1e6)::float FROM link_samples
     WHERE at > now() - make_interval(secs => :seconds) GROUP BY source_host, dest_host""")
 _RATE_S = 15.0
 """Over how long a rate is measured that is compared with a limit."""
-_LAST_DECISION = text("SELECT max(id) FROM config_audit")
-_PAUSES = text("SELECT host, paused_until > now() AS paused FROM endpoints")
-_NEXT = text("""
-    SELECT extract(epoch FROM min(at) - now()) FROM (
-        SELECT min(not_before) AS at FROM files WHERE file_state = 'SUBMITTED' AND not_before > now()
-        UNION ALL SELECT min(paused_until) FROM endpoints WHERE paused_until > now()
-        UNION ALL SELECT min(clean_at) FROM files WHERE busy AND clean_at > now()) times""")
 # A claim that waited for its turn takes what was submitted meanwhile: not now(), the beginning of its transaction.
 _PICK = text("""
     WITH picked AS (
@@ -138,37 +144,42 @@ class Queue:
             row = {"host": socket.gethostname(), "pid": os.getpid()}
             self.worker = int(connection.scalars(insert(workers).returning(workers.c.worker), row).one())
 
-    def claim(self, free: int) -> Claim:
-        """Start up to ``free`` files, each on a link with a free slot and to a destination that nobody writes."""
+    def claim(self, connection: Connection, free: int) -> Claim:
+        """Start up to ``free`` files, each on a link with a free slot and to a destination that nobody writes.
+
+        Args:
+            connection: in a transaction, which is to be committed soon: others may not claim before.
+            free: how many more copies this worker may run.
+        """
+        if free <= 0:
+            return Claim((), _until(connection.scalar(text(_NEXT))))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": CLAIM_LOCK})
         work: list[Work] = []
         fresh: set[str] = set()
-        with self._engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": CLAIM_LOCK})
-            waiting = {Group(*row) for row in connection.execute(_GROUPS)} if free > 0 else set()
-            if waiting:
-                active = Counter({Group(*row[:4]): row[4] for row in connection.execute(_ACTIVE)})
-                unreachable = {row[0]: bool(row[1]) for row in connection.execute(_PAUSES)}
-                rules = self._rules(connection)
-                for _ in range(_MOST_ROUNDS):
-                    given = slots(waiting, active, unreachable, rules=rules, free=free - len(work))
-                    rows, short = self._start(connection, waiting, given, rules)
-                    work += self._work(connection, rows, Task.copy)
-                    fresh |= {str(row["job_id"]) for row in rows if row["job_state"] == JobState.SUBMITTED}
-                    active.update(Group(*(row[name] for name in _GROUP)) for row in rows)
-                    # What a group had no files for is dealt to others.
-                    waiting -= short
-                    if not short or not waiting or len(work) >= free:
-                        break
-                self._mark_started(connection, fresh)
-            seconds = connection.scalar(_NEXT)
-        return Claim(tuple(work), None if seconds is None else max(float(seconds), 0.0))
+        seen = connection.execute(_LOOK).mappings().one()
+        if seen["waiting"]:
+            waiting = {Group(*each) for each in seen["waiting"]}
+            active = Counter({Group(*each[:4]): each[4] for each in seen["active"] or ()})
+            unreachable = seen["paused"] or {}
+            rules = self._rules(connection, seen)
+            for _ in range(_MOST_ROUNDS):
+                given = slots(waiting, active, unreachable, rules=rules, free=free - len(work))
+                rows, short = self._start(connection, waiting, given, rules)
+                work += self._work(connection, rows, Task.copy)
+                fresh |= {str(row["job_id"]) for row in rows if row["job_state"] == JobState.SUBMITTED}
+                active.update(Group(*(row[name] for name in _GROUP)) for row in rows)
+                # What a group had no files for is dealt to others.
+                waiting -= short
+                if not short or not waiting or len(work) >= free:
+                    break
+            self._mark_started(connection, fresh)
+        return Claim(tuple(work), _until(seen["next_s"]))
 
-    def _rules(self, connection: Connection) -> Rules:
+    def _rules(self, connection: Connection, seen: RowMapping) -> Rules:
         """Limits and decisions as they are now; the operator's are read again when there is a new one."""
-        last = connection.scalar(_LAST_DECISION)
-        if self._policy is None or self._decision != last:
-            self._policy, self._decision = policy.load(connection), last
-        optimized = {(row[0], row[1]): row[2] for row in connection.execute(_OPTIMIZED)}
+        if self._policy is None or self._decision != seen["decision"]:
+            self._policy, self._decision = policy.load(connection), seen["decision"]
+        optimized = {(source, destination): active for source, destination, active in seen["optimized"] or ()}
         rates_in: dict[str, float] = defaultdict(float)
         rates_out: dict[str, float] = defaultdict(float)
         if self._policy.limits_rates:
@@ -294,7 +305,7 @@ class Queue:
     def _work(self, connection: Connection, rows: Sequence[RowMapping], task: Task) -> tuple[Work, ...]:
         wanted = {row[name] for row in rows for name in ("source_token", "dest_token")} - {None}
         limit = (self._policy or Policy()).limit
-        known = {token.token_id: token for token in self.tokens(connection, wanted)}
+        known = {token.token_id: token for token in self.tokens(connection, wanted)} if wanted else {}
         return tuple(
             Work(
                 task=task,
@@ -368,3 +379,7 @@ class Queue:
         """Call all workers."""
         with self._engine.begin() as connection:
             notify(connection, WORK)
+
+
+def _until(seconds: float | None) -> float | None:
+    return None if seconds is None else max(seconds, 0.0)

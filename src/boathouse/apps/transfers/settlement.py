@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, func, select, text
+from sqlalchemy import Connection, RowMapping, func, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from boathouse.apps.transfers.events import JOBS, WORK, notify
@@ -92,45 +92,43 @@ class Settlement:
     """Writes outcomes for one worker.
 
     Args:
-        engine: the database.
         limits: the limits.
         worker: its number.
     """
 
-    def __init__(self, engine: Engine, limits: Limits, worker: int) -> None:
-        self._engine = engine
+    def __init__(self, limits: Limits, worker: int) -> None:
         self._limits = limits
         self._worker = worker
 
-    def settle(self, outcomes: Sequence[Outcome], *, call_others: bool = True) -> None:
+    def settle(self, connection: Connection, outcomes: Sequence[Outcome], *, call_others: bool) -> None:
         """Write outcomes, and what follows from them for jobs, other sources, storage elements and tokens.
 
         An outcome of an attempt that is no longer ours changes nothing.
 
         Args:
+            connection: in a transaction.
             outcomes: what became of files.
             call_others: whether other workers are to look for work: the one that settles may have no room for it.
         """
         copies = [each for each in outcomes if each.work.task is not Task.clean]
         cleaned = [each for each in outcomes if each.work.task is Task.clean]
         job_ids = sorted({each.work.job_id for each in outcomes})
-        with self._engine.begin() as connection:
-            locked = {
-                row["job_id"]: row
-                for row in connection.execute(
-                    select(jobs).where(jobs.c.job_id.in_(job_ids)).order_by(jobs.c.job_id).with_for_update()
-                ).mappings()
-            }
-            if cleaned:
-                self._clean(connection, cleaned)
-            ended = {job_id for job_id, row in locked.items() if row["job_finished"] is not None}
-            if copies:
-                ended |= self._copies(connection, copies, locked)
-            if ended:
-                purge_tokens(connection, sorted(ended))
-            notify(connection, JOBS, job_ids)
-            if call_others:
-                notify(connection, WORK)
+        locked = {
+            row["job_id"]: row
+            for row in connection.execute(
+                select(jobs).where(jobs.c.job_id.in_(job_ids)).order_by(jobs.c.job_id).with_for_update()
+            ).mappings()
+        }
+        if cleaned:
+            self._clean(connection, cleaned)
+        ended = {job_id for job_id, row in locked.items() if row["job_finished"] is not None}
+        if copies:
+            ended |= self._copies(connection, copies, locked)
+        if ended:
+            purge_tokens(connection, sorted(ended))
+        notify(connection, JOBS, job_ids)
+        if call_others:
+            notify(connection, WORK)
 
     def _clean(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
         rows = [

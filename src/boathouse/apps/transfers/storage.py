@@ -235,17 +235,22 @@ class Storage:
     ) -> None:
         """Read markers to the end of the answer; an outcome is the last word even if the connection stays open."""
         clock = asyncio.get_running_loop().time
-        grown, seen, markers = clock(), 0, 0
+        grown, seen, markers, rest = clock(), 0, 0, b""
         while progress.outcome is None:
             try:
                 async with asyncio.timeout_at(grown + self._limits.stall_s):
-                    line = await reply.content.readline()
+                    part = await reply.content.readany()
             except TimeoutError as error:
                 cause = f"{seen} bytes, and no more for {self._limits.stall_s:.0f} s ({progress.connections})"
                 raise CopyError(Failure(Side.TRANSFER, ErrorClass.timeout, cause)) from error
-            if not line:
+            *lines, rest = (rest + part).split(b"\n")
+            if len(rest) > _LINE_LIMIT:
+                msg = f"a line of more than {_LINE_LIMIT} bytes"
+                raise aiohttp.ClientPayloadError(msg)
+            for line in lines if part else [rest]:
+                progress.feed(line.decode(errors="replace"))
+            if not part:
                 return
-            progress.feed(line.decode(errors="replace"))
             if progress.transferred_bytes > seen:
                 grown, seen = clock(), progress.transferred_bytes
             if progress.markers > markers:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from boathouse.apps.transfers.states import FileState
 from boathouse.apps.transfers.store import CANCELED_BY_USER
 
 Json = dict[str, Any]
+Row = Mapping[str, Any]
 ON_HOLD = "ON_HOLD"
 """FTS3's state of a file that waits for the end of a ban; stored as SUBMITTED."""
 
@@ -19,7 +21,7 @@ def timestamp(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def job(row: Mapping[str, Any]) -> Json:
+def job(row: Row) -> Json:
     """A job without its files."""
     params = row["params"]
     return {
@@ -60,62 +62,77 @@ def job(row: Mapping[str, Any]) -> Json:
     }
 
 
-def file(row: Mapping[str, Any], *, held: bool = False) -> Json:
+def _element(surl: str) -> str:
+    return "/".join(surl.split("/")[:3])
+
+
+class _Field(NamedTuple):
+    """A field of a file: the columns that it is made of, and how."""
+
+    columns: tuple[str, ...]
+    of: Callable[[Row], Any]
+
+
+def _as(column: str, shown: Callable[[Any], Any] | None = None) -> _Field:
+    return _Field((column,), itemgetter(column) if shown is None else lambda row: shown(row[column]))
+
+
+def _retries(row: Row) -> int:
+    spent: int = row["spent"]
+    return spent if row["file_state"] == FileState.SUBMITTED else max(spent - 1, 0)
+
+
+_NULL = _Field((), lambda _: None)
+_FILE = {
+    **{name: _as(name) for name in ("file_id", "file_index", "job_id", "vo_name", "file_state")},
+    **{name: _as(name) for name in ("source_surl", "dest_surl")},
+    "source_se": _as("source_surl", _element),
+    "dest_se": _as("dest_surl", _element),
+    **{name: _as(name) for name in ("file_metadata", "reason")},
+    "recoverable": _NULL,
+    **{name: _as(name) for name in ("error_class", "filesize", "user_filesize", "transferred", "checksum")},
+    "start_time": _as("start_time", timestamp),
+    "finish_time": _as("finish_time", timestamp),
+    **dict.fromkeys(("staging_start", "staging_finished", "staging_host"), _NULL),
+    **dict.fromkeys(("archive_start_time", "archive_finish_time"), _NULL),
+    **{name: _as(name) for name in ("tx_duration", "throughput")},
+    "retry": _Field(("spent", "file_state"), _retries),
+    **{name: _as(name) for name in ("priority", "activity", "selection_strategy")},
+    **dict.fromkeys(("transfer_host", "pid", "log_file", "log_debug", "bringonline_token"), _NULL),
+    **dict.fromkeys(("internal_file_params", "hashed_id", "dest_surl_uuid"), _NULL),
+    **dict.fromkeys(("staging_metadata", "archive_metadata", "scitag"), _NULL),
+    **dict.fromkeys(("src_token_id", "dst_token_id", "file_state_initial"), _NULL),
+}
+FILE_FIELDS = tuple(_FILE)
+"""All fields of a file."""
+_HELD_BY = ("source_host", "dest_host", "vo_name")
+"""The columns that tell whether a ban keeps a file waiting."""
+
+
+def file_columns(fields: Iterable[str]) -> frozenset[str]:
+    """The columns that some fields of a file are made of, those that bans look at included.
+
+    Args:
+        fields: of :data:`FILE_FIELDS`.
+    """
+    return frozenset(_HELD_BY).union(*(_FILE[field].columns for field in fields))
+
+
+def file(row: Row, *, held: bool = False, fields: Iterable[str] = FILE_FIELDS) -> Json:
     """A file, for one source.
 
     Args:
         row: of ``files``, and ``vo_name``.
         held: whether a ban keeps the file waiting: FTS3 has a state for that.
+        fields: which of :data:`FILE_FIELDS` are shown.
     """
-    return {
-        "file_id": row["file_id"],
-        "file_index": row["file_index"],
-        "job_id": row["job_id"],
-        "vo_name": row["vo_name"],
-        "file_state": ON_HOLD if held and row["file_state"] == FileState.SUBMITTED else row["file_state"],
-        "source_surl": row["source_surl"],
-        "dest_surl": row["dest_surl"],
-        "source_se": _element(row["source_surl"]),
-        "dest_se": _element(row["dest_surl"]),
-        "file_metadata": row["file_metadata"],
-        "reason": row["reason"],
-        "recoverable": None,
-        "error_class": row["error_class"],
-        "filesize": row["filesize"],
-        "user_filesize": row["user_filesize"],
-        "transferred": row["transferred"],
-        "checksum": row["checksum"],
-        "start_time": timestamp(row["start_time"]),
-        "finish_time": timestamp(row["finish_time"]),
-        "staging_start": None,
-        "staging_finished": None,
-        "staging_host": None,
-        "archive_start_time": None,
-        "archive_finish_time": None,
-        "tx_duration": row["tx_duration"],
-        "throughput": row["throughput"],
-        "retry": row["spent"] if row["file_state"] == FileState.SUBMITTED else max(row["spent"] - 1, 0),
-        "priority": row["priority"],
-        "activity": row["activity"],
-        "selection_strategy": row["selection_strategy"],
-        "transfer_host": None,
-        "pid": None,
-        "log_file": None,
-        "log_debug": None,
-        "bringonline_token": None,
-        "internal_file_params": None,
-        "hashed_id": None,
-        "dest_surl_uuid": None,
-        "staging_metadata": None,
-        "archive_metadata": None,
-        "scitag": None,
-        "src_token_id": None,
-        "dst_token_id": None,
-        "file_state_initial": None,
-    }
+    shown = {name: _FILE[name].of(row) for name in fields}
+    if held and shown.get("file_state") == FileState.SUBMITTED:
+        shown["file_state"] = ON_HOLD
+    return shown
 
 
-def unclean(row: Mapping[str, Any]) -> Json:
+def unclean(row: Row) -> Json:
     """A file whose destination may hold something that is to be removed."""
     return {
         "job_id": row["job_id"],
@@ -132,7 +149,7 @@ def unclean(row: Mapping[str, Any]) -> Json:
     }
 
 
-def retry(row: Mapping[str, Any]) -> Json:
+def retry(row: Row) -> Json:
     """An attempt that failed and was followed by another, as in FTS3's log of retries."""
     return {
         "file_id": row["file_id"],
@@ -144,7 +161,7 @@ def retry(row: Mapping[str, Any]) -> Json:
     }
 
 
-def optimizer(row: Mapping[str, Any]) -> Json:
+def optimizer(row: Row) -> Json:
     """How many copies a link may run."""
     return {
         "source_se": _https(row["source_host"]),
@@ -156,7 +173,7 @@ def optimizer(row: Mapping[str, Any]) -> Json:
     }
 
 
-def evolution(row: Mapping[str, Any]) -> Json:
+def evolution(row: Row) -> Json:
     """A decision of the optimizer."""
     same = ("active", "throughput", "success", "rationale", "diff", "actual_active", "queue_size", "ema")
     return {
@@ -170,7 +187,3 @@ def evolution(row: Mapping[str, Any]) -> Json:
 def _https(host: str) -> str:
     """An element as FTS3 names one: which scheme its clients use is not known of a link."""
     return f"https://{host}"
-
-
-def _element(surl: str) -> str:
-    return "/".join(surl.split("/")[:3])

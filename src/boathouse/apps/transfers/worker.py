@@ -7,9 +7,10 @@ is free.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import ParamSpec, TypeVar
@@ -46,8 +47,11 @@ _DATABASE_RETRY_S = 0.5
 _STOP_S = 5.0
 """How long copies that run may end by themselves when the service is stopped."""
 _BATCH = 200
-_LINGER_S = 0.02
-"""How long outcomes wait for others to be written with, and free slots for others to be filled with."""
+_LINGER_S = 0.1
+"""How long outcomes wait at most for others to be written with, and free slots for others to be filled with."""
+_ENOUGH = 0.5
+"""Part of the running copies whose ends are written together: a transaction for one costs nearly as much, and with the
+others under way storage has enough to do meanwhile."""
 _PASSING = (OperationalError, InterfaceError, PoolTimeoutError)
 """What the database says when it is not there, or when two transactions were in each other's way."""
 _P = ParamSpec("_P")
@@ -74,7 +78,7 @@ class Worker:
         self._metrics = metrics
         self._threads = ThreadPoolExecutor(4, "database")
         self._queue = Queue(engine, seal, settings.limits)
-        self._settlement = Settlement(engine, settings.limits, self._queue.worker)
+        self._settlement = Settlement(settings.limits, self._queue.worker)
         self.hub = Hub(settings.database_url.replace("+psycopg", "", 1), self._queue.worker)
         self._storage = Storage(settings.ca_file, settings.limits)
         self._renewal = Renewal(settings, self._current, self._renewed)
@@ -84,6 +88,8 @@ class Worker:
         self._running: dict[int, tuple[Work, asyncio.Task[None]]] = {}
         self._done: asyncio.Queue[Outcome] = asyncio.Queue()
         self._wake = asyncio.Event()
+        self._linger: asyncio.TimerHandle | None = None
+        self._enough = 1
         self._stopping = False
         self._care_at = 0.0
         self._loops: list[asyncio.Task[None]] = []
@@ -102,7 +108,7 @@ class Worker:
         """Begin to work."""
         self.hub.on(WORK, lambda _: self._wake.set())
         self.hub.on(CANCEL, self._stop_canceled)
-        loops = (self.hub.run, self._record, self._claim_rounds, self._upkeep_rounds, self._measure_rounds)
+        loops = (self.hub.run, self._rounds, self._upkeep_rounds, self._measure_rounds)
         self._loops = [asyncio.create_task(loop()) for loop in loops]
         for task in self._loops:
             task.add_done_callback(self._fell)
@@ -166,52 +172,97 @@ class Worker:
 
     # The loops.
 
-    async def _claim_rounds(self) -> None:
+    async def _rounds(self) -> None:
+        """Write what became of copies, then start others in their place, in turns: so both have many files to do."""
         await self.hub.connected.wait()
-        while not self._stopping:
-            self._wake.clear()
-            try:
-                seconds = await self._claim_round()
-            except SQLAlchemyError as error:
-                log.warning("no files claimed: %s", _first_line(error))
-                seconds = _DATABASE_RETRY_S
-            try:
+        seconds = 0.0
+        while True:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(seconds, _ROUND_S)):
                     await self._wake.wait()
-            except TimeoutError:
-                continue
+            self._wake.clear()
+            seconds = await self._round()
+            self._enough = max(1, round(_ENOUGH * len(self._running)))
+            self._consider()
 
-    async def _claim_round(self) -> float:
-        """Take what can be taken now; returns the time to the next look, in seconds."""
-        claim: Claim = await self._thread(self._queue.claim, self._limits.active - len(self._running))
+    async def _round(self) -> float:
+        """Write what has ended, take what can be taken; returns the time to the next look, in seconds."""
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        ended = [self._done.get_nowait() for _ in range(self._done.qsize())]
+        while len(ended) > _BATCH:
+            await self._settle(ended[:_BATCH])
+            ended = ended[_BATCH:]
+        if self._stopping:
+            await self._settle(ended)
+            return _ROUND_S
+        try:
+            claim = await self._patiently(self._turn, ended)
+        except SQLAlchemyError as error:
+            log.warning("no files claimed: %s", _first_line(error))
+            await self._settle(ended)
+            return _DATABASE_RETRY_S
+        self._forget(ended)
         for work in claim.work:
             self._run(work)
+        await self._care()
+        return _ROUND_S if claim.next_s is None else max(claim.next_s, _SHORTEST_S)
+
+    def _turn(self, ended: Sequence[Outcome]) -> Claim:
+        """Write outcomes and take files in their place, at once: a commit is a disk write, for which storage waits."""
+        free = self._limits.active - len(self._running) + len(ended)
+        with self._engine.begin() as connection:
+            if ended:
+                # With room of its own this worker takes what is free now by itself; to call others each time would
+                # have all workers ask after every copy of one.
+                self._settlement.settle(connection, ended, call_others=len(self._running) >= self._limits.active)
+            return self._queue.claim(connection, free)
+
+    async def _care(self) -> None:
+        """Take over from dead workers, and remove what was left, if it was not looked for just now."""
         now = asyncio.get_running_loop().time()
-        if now >= self._care_at:
-            self._care_at = now + _CARE_S
+        if now < self._care_at:
+            return
+        self._care_at = now + _CARE_S
+        try:
             for work in await self._thread(self._queue.adopt, tuple(self._running)):
                 self._run(work)
             for work in await self._thread(self._queue.take_unclean, self._limits.active):
                 self._run(work)
-        return _ROUND_S if claim.next_s is None else max(claim.next_s, _SHORTEST_S)
+        except SQLAlchemyError as error:
+            log.warning("nothing adopted or cleaned: %s", _first_line(error))
 
     def _run(self, work: Work) -> None:
-        log.info("%s %s %s -> %s", work.name, work.task, work.source_host, work.dest_host)
+        log.debug("%s %s begins", work.name, work.task)
         task = asyncio.create_task(self._work(work))
         task.add_done_callback(lambda ended: self._never_begun(work) if ended.cancelled() else None)
         self._running[work.file_id] = (work, task)
 
     def _never_begun(self, work: Work) -> None:
         """A task that was canceled before its first step has told nothing."""
-        self._done.put_nowait(Outcome(work, FileState.SUBMITTED, datetime.now(UTC), spend=False))
+        self._over(Outcome(work, FileState.SUBMITTED, datetime.now(UTC), spend=False))
+
+    def _over(self, outcome: Outcome) -> None:
+        """Have an outcome written: at once if there are many, or after a moment in which others may come."""
+        self._done.put_nowait(outcome)
+        self._consider()
+
+    def _consider(self) -> None:
+        """See whether a round is due for what has ended."""
+        if self._done.qsize() >= self._enough or (self._stopping and not self._done.empty()):
+            self._wake.set()
+        elif not self._done.empty() and self._linger is None:
+            self._linger = asyncio.get_running_loop().call_later(_LINGER_S, self._wake.set)
 
     async def _work(self, work: Work) -> None:
         outcome = await self._copier.run(work)
         self._metrics.count(outcome)
         self._meter.ended(outcome)
-        reason = f" {outcome.failure.reason}" if outcome.failure else ""
-        log.info("%s %s %s in %.3f s%s", work.name, work.task, _ended(outcome), outcome.seconds, reason)
-        self._done.put_nowait(outcome)
+        link = f"{work.source_host} -> {work.dest_host}"
+        reason = f": {outcome.failure.reason}" if outcome.failure else ""
+        log.info("%s %s %s in %.3f s, %s%s", work.name, work.task, _ended(outcome), outcome.seconds, link, reason)
+        self._over(outcome)
 
     def _stop_canceled(self, job_ids: tuple[str, ...]) -> None:
         for work, task in self._running.values():
@@ -219,32 +270,30 @@ class Worker:
             if work.job_id in job_ids and work.task is not Task.clean:
                 task.cancel()
 
-    async def _record(self) -> None:
-        while True:
-            outcomes = [await self._done.get()]
-            if len(self._running) > 1 and not self._stopping:
-                await asyncio.sleep(_LINGER_S)
-            while not self._done.empty() and len(outcomes) < _BATCH:
-                outcomes.append(self._done.get_nowait())
-            # With room of its own this worker takes what is free now by itself; to call others each time would have all
-            # workers ask after every copy of one.
-            await self._settle(outcomes, call_others=self._stopping or len(self._running) >= self._limits.active)
-            for outcome in outcomes:
-                self._running.pop(outcome.work.file_id, None)
-                self._done.task_done()
-            self._wake.set()
+    def _forget(self, ended: Sequence[Outcome]) -> None:
+        """Count files no more as those that are worked on."""
+        for outcome in ended:
+            self._running.pop(outcome.work.file_id, None)
+            self._done.task_done()
 
-    async def _settle(self, outcomes: list[Outcome], *, call_others: bool) -> None:
-        """Write outcomes. One that the database will not take must not hold up the others."""
+    async def _settle(self, ended: Sequence[Outcome]) -> None:
+        """Write outcomes only. One that the database will not take must not hold up the others."""
+        if not ended:
+            return
         try:
-            await self._patiently(self._settlement.settle, outcomes, call_others=call_others)
+            await self._patiently(self._write, ended)
         except SQLAlchemyError:
-            if len(outcomes) > 1:
-                for outcome in outcomes:
-                    await self._settle([outcome], call_others=call_others)
+            if len(ended) > 1:
+                for outcome in ended:
+                    await self._settle([outcome])
                 return
             # Its file is still ours in the database, and is looked at again in the next round.
-            log.exception("%s outcome not taken by the database", outcomes[0].work.name)
+            log.exception("%s outcome not taken by the database", ended[0].work.name)
+        self._forget(ended)
+
+    def _write(self, ended: Sequence[Outcome]) -> None:
+        with self._engine.begin() as connection:
+            self._settlement.settle(connection, ended, call_others=True)
 
     async def _upkeep_rounds(self) -> None:
         await self.hub.connected.wait()

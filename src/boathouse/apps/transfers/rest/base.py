@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -124,19 +124,20 @@ class Handlers:
             raise HTTPException(int(job["http_status"][:3]), job["http_message"])
         return job
 
-    async def _files(self, job_ids: list[str]) -> dict[str, list[views.Json]]:
-        """The files of jobs, as FTS3 shows them."""
-        rows = await thread(self._store.files, job_ids)
-        return {job_id: self._shown(rows[job_id]) for job_id in job_ids}
+    async def _files(
+        self, job_ids: list[str], fields: Collection[str] = views.FILE_FIELDS
+    ) -> dict[str, list[views.Json]]:
+        """The files of jobs, as FTS3 shows them, or some fields of them."""
+        return await thread(self._shown, job_ids, fields)
 
-    def _shown(self, rows: list[Row]) -> list[views.Json]:
+    def _shown(self, job_ids: list[str], fields: Collection[str]) -> dict[str, list[views.Json]]:
         policy = self._steering.decisions().policy
-        return [
-            views.file(
-                row, held=bool(policy.bans) and bool(policy.ban(row["source_host"], row["dest_host"], row["vo_name"]))
-            )
-            for row in rows
-        ]
+
+        def held(row: Row) -> bool:
+            return bool(policy.bans) and bool(policy.ban(row["source_host"], row["dest_host"], row["vo_name"]))
+
+        found = self._store.files(job_ids, views.file_columns(fields))
+        return {job_id: [views.file(row, held=held(row), fields=fields) for row in found[job_id]] for job_id in job_ids}
 
     async def _body(self, request: Request) -> Any:
         """The body's JSON, read no further than the limit."""

@@ -161,10 +161,10 @@ class Jobs(Handlers):
                     HTTPStatus.BAD_REQUEST,
                     f"These jobs have {total} files: ask for fewer, with at most {_LARGEST_ANSWER} together",
                 )
-            files = await self._files(found)
+            files = await self._files(found, [name for name in views.FILE_FIELDS if name in fields.split(",")])
             for job in answers:
                 if job["job_id"] in files:
-                    job["files"] = [subset(file, fields) for file in files[job["job_id"]]]
+                    job["files"] = files[job["job_id"]]
         return multi_status(answers, several="," in request.path_params["ids"], headers=headers)
 
     async def _wait(self, request: Request, job_ids: list[str], *, may_wait: bool) -> int:
