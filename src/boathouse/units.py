@@ -1,7 +1,8 @@
-"""Bytes and durations: the only parser and formatter of each."""
+"""Bytes, durations and days: the only parser and formatter of each."""
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 
 from boathouse.errors import InputError
@@ -13,6 +14,7 @@ _BYTE_FACTORS = {"": 1, "B": 1} | {
 }
 _LONGEST_LIFE_S = 36_500 * 86_400.0
 _SECOND_FACTORS = {"": 1.0, "s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -77,3 +79,21 @@ def format_seconds(duration_s: float) -> str:
         return f"{minutes} min {seconds} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def end_of_day(text: str) -> int:
+    """The last second of a day in UTC, in seconds since the epoch: something that ends on a day lasts through it.
+
+    Args:
+        text: as ISO 8601 writes days, ``2027-01-31``.
+
+    Raises:
+        InputError: there is no such day.
+    """
+    try:
+        if _DAY.fullmatch(text):
+            midnight = dt.datetime.fromisoformat(text).replace(tzinfo=dt.UTC)
+            return int(midnight.timestamp()) + 86400 - 1
+    except ValueError:
+        pass
+    raise InputError("not a day", expected="a day such as 2027-01-31", got=repr(text[:80]))

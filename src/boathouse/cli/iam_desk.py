@@ -13,10 +13,10 @@ import typer
 
 from boathouse.cli.common import emit, out, state_dir
 from boathouse.cli.lakes import endpoints_of
-from boathouse.errors import InputError
+from boathouse.errors import InputError, NotFoundError
 from boathouse.lake.iam import Iam
 from boathouse.lake.lake import OPERATOR
-from boathouse.units import parse_seconds
+from boathouse.units import end_of_day, parse_seconds
 
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept in the audit log.")]
 Commands = tuple[tuple[str, Callable[..., None], str], ...]
@@ -52,9 +52,10 @@ def until(text: str | None) -> int | None:
     """
     if text is None:
         return None
-    if re.match(_DAY, text):
-        whole_day = 86400 if _DAY.fullmatch(text) else 0
-        ends = int(moment(text, what="an end")) + whole_day
+    if _DAY.fullmatch(text):
+        ends = end_of_day(text)
+    elif _DAY.match(text):
+        ends = int(moment(text, what="an end"))
     else:
         ends = int(time.time() + parse_seconds(text))
     if ends > _LATEST:
@@ -73,3 +74,19 @@ def done(text: str, document: Any, *, changed: bool = True, as_json: bool) -> No
         emit({"changed": changed, **(document if isinstance(document, dict) else {"result": document})})
     else:
         out.print(text if changed else f"{text} already", markup=False)
+
+
+def remove(what: str, named: dict[str, Any], removal: Callable[[], object], *, as_json: bool) -> None:
+    """Remove something, and say that it is gone, whether or not it was there.
+
+    Args:
+        what: for people.
+        named: what is told of it as JSON where nothing more is known.
+        removal: removes it, and returns what was there; raises NotFoundError if nothing was.
+        as_json: whether to speak JSON.
+    """
+    try:
+        there, changed = removal(), True
+    except NotFoundError:
+        there, changed = None, False
+    done(f"{what} is gone", there or named, changed=changed, as_json=as_json)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from boathouse.cli.common import Json, State, emit, err, out
-from boathouse.cli.iam_desk import Commands, Reason, desk, done
+from boathouse.cli.iam_desk import Commands, Reason, desk, done, remove
 from boathouse.cli.lakes import columns
 from boathouse.errors import AuthError, InputError, NotFoundError
 from boathouse.lake.iam import Iam, part
@@ -86,12 +86,9 @@ def policy_remove(
     as_json: Json = False,
 ) -> None:
     """Remove a policy; those of the facility file are changed there."""
-    try:
-        desk(state, reason).call("DELETE", f"/iam/scope_policies/{number}")
-    except NotFoundError:
-        done(f"policy {number} is gone", {"id": number}, changed=False, as_json=as_json)
-        return
-    done(f"policy {number} is gone", {"id": number}, as_json=as_json)
+    iam = desk(state, reason)
+    path = f"/iam/scope_policies/{number}"
+    remove(f"policy {number}", {"id": number}, lambda: iam.call("DELETE", path), as_json=as_json)
 
 
 def policy_test(
@@ -226,12 +223,9 @@ def _switch(iam: Iam, client_id: str, *, active: bool, as_json: bool) -> None:
 
 def client_remove(client_id: ClientId, reason: Reason = "", state: State = None, *, as_json: Json = False) -> None:
     """Remove a client for good; its name is not given to another one."""
-    try:
-        desk(state, reason).call("DELETE", f"/iam/api/clients/{part(client_id)}")
-    except NotFoundError:
-        done(f"{client_id} is gone", {"client_id": client_id}, changed=False, as_json=as_json)
-        return
-    done(f"{client_id} is gone", {"client_id": client_id}, as_json=as_json)
+    iam = desk(state, reason)
+    path = f"/iam/api/clients/{part(client_id)}"
+    remove(client_id, {"client_id": client_id}, lambda: iam.call("DELETE", path), as_json=as_json)
 
 
 def client_new_secret(client_id: ClientId, reason: Reason = "", state: State = None, *, as_json: Json = False) -> None:

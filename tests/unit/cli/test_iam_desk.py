@@ -15,4 +15,10 @@ def test_an_end_that_no_calendar_has_is_refused(text: str) -> None:
 
 
 def test_a_day_is_meant_to_its_end() -> None:
-    assert when(until("2999-12-30")) == "2999-12-31 00:00:00 UTC"
+    assert when(until("2999-12-30")) == "2999-12-30 23:59:59 UTC"
+
+
+@pytest.mark.parametrize("text", ["2027-02-30", "2027-13-01"])
+def test_a_day_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="not a day"):
+        until(text)

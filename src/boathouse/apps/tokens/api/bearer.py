@@ -45,10 +45,10 @@ def desk(call: Call, family: str) -> Desk:
     kind, _, token = call.http.headers.get("authorization", "").partition(" ")
     claims = call.issuer.mint.read(token.strip()) if kind.lower() == "bearer" else None
     if claims is None or not subject_is_live(call.store, claims):
-        raise InvalidTokenError("A live access token of this issuer is needed")
+        raise _refused(call, "A live access token of this issuer is needed")
     audience = claims["aud"] if isinstance(claims["aud"], list) else [claims["aud"]]
     if call.issuer.settings.issuer not in audience:
-        raise InvalidTokenError("The token is not for this issuer")
+        raise _refused(call, "The token is not for this issuer")
     scopes = {str(scope) for scope in parse(claims["scope"])}
     user = call.store.user(claims["sub"])
     # People lose what their token says with their rights.
@@ -63,6 +63,11 @@ def desk(call: Call, family: str) -> Desk:
         writes=writes,
     )
     return Desk(call.store, actor, reason=dict(call.query).get("reason", ""), address=call.address)
+
+
+def _refused(call: Call, why: str) -> InvalidTokenError:
+    call.server.sample("administration.refused", path=call.http.url.path, reason=why)
+    return InvalidTokenError(why)
 
 
 def document(call: Call) -> dict[str, Any]:

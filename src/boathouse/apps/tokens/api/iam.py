@@ -14,7 +14,7 @@ from boathouse.apps.tokens.admin.desk import Desk
 from boathouse.apps.tokens.api.bearer import IAM, desk, document, flag, listing, number, text, texts
 from boathouse.apps.tokens.persistence import schema as t
 from boathouse.apps.tokens.rights import whocould
-from boathouse.apps.tokens.trail import audit
+from boathouse.apps.tokens.trail import audit, search
 from boathouse.apps.tokens.web import Call
 from boathouse.errors import InputError, NotFoundError
 from boathouse.wlcg.scopes import Scope, normalise_path
@@ -340,13 +340,13 @@ def exchange_one(call: Call) -> Response:
 def audit_list(call: Call) -> Response:
     """``GET`` records, the latest first: ``?before=`` a record, ``?event=`` a prefix, ``?count=``."""
     desk(call, IAM).may_read()
-    log = t.audit
-    statement = select(log).order_by(log.c.seq.desc()).limit(min(1000, number(call.value("count") or "100", "count")))
-    if before := call.value("before"):
-        statement = statement.where(log.c.seq < number(before, "before"))
-    if prefix := call.value("event"):
-        statement = statement.where(log.c.event.startswith(prefix, autoescape=True))
-    rows = call.store.connection.execute(statement)
+    before = call.value("before")
+    rows = search.newest(
+        call.store.connection,
+        min(1000, number(call.value("count") or "100", "count")),
+        before=number(before, "before") if before else None,
+        event=call.value("event"),
+    )
     return JSONResponse(
         [
             {"seq": row.seq, "at": row.at_ms / 1000, "event": row.event, **row.detail, "hash": row.hash.hex()}

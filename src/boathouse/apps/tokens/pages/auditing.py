@@ -6,18 +6,16 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Text, cast, or_, select
 from starlette.responses import Response
 
-from boathouse.apps.tokens.pages.forms import Visit, end_of_day, link, page, wanted
-from boathouse.apps.tokens.persistence import schema as t
-from boathouse.apps.tokens.trail import audit
+from boathouse.apps.tokens.pages.forms import Visit, link, page, wanted
+from boathouse.apps.tokens.trail import audit, search
 from boathouse.apps.tokens.web import Call
 from boathouse.errors import InputError, StateError
+from boathouse.units import end_of_day
 
 _AUDIT = "/admin/audit"
 _AT_ONCE = 100
-_WHO = ("who", "whom", "login", "sub", "client", "actor")
 
 
 def auditing(call: Call) -> Response:
@@ -49,20 +47,16 @@ def _show(visit: Visit, chain: dict[str, Any] | None = None) -> Response:
 
 def _records(visit: Visit, sought: dict[str, str], before: str) -> list[dict[str, Any]]:
     """The newest records that match."""
-    log = t.audit
-    statement = select(log).order_by(log.c.seq.desc()).limit(_AT_ONCE)
-    if before.isascii() and before.isdecimal() and len(before) < 19:
-        statement = statement.where(log.c.seq < int(before))
-    if sought["event"]:
-        statement = statement.where(log.c.event.startswith(sought["event"], autoescape=True))
-    if sought["who"]:
-        statement = statement.where(or_(*(log.c.detail[name].astext == sought["who"] for name in _WHO)))
-    if sought["text"]:
-        statement = statement.where(cast(log.c.detail, Text).contains(sought["text"], autoescape=True))
-    end = end_of_day(sought["until"])
-    if end is not None:
-        statement = statement.where(log.c.at_ms < (end + 1) * 1000)
-    return [_told(row) for row in visit.desk.connection.execute(statement)]
+    rows = search.newest(
+        visit.desk.connection,
+        _AT_ONCE,
+        before=int(before) if before.isascii() and before.isdecimal() and len(before) < 19 else None,
+        event=sought["event"],
+        who=sought["who"],
+        text=sought["text"],
+        until_s=end_of_day(sought["until"]) if sought["until"] else None,
+    )
+    return [_told(row) for row in rows]
 
 
 def _told(row: Any) -> dict[str, Any]:

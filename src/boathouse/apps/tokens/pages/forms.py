@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
@@ -18,6 +17,7 @@ from boathouse.apps.tokens.passwords import TooBusyError
 from boathouse.apps.tokens.sessions import Session
 from boathouse.apps.tokens.web import Call
 from boathouse.errors import AuthError, BoathouseError, ConflictError, InputError, NotFoundError
+from boathouse.units import end_of_day
 
 # The word in an error that tells which field of a form it is about, the telling ones first.
 _FIELDS = (
@@ -197,16 +197,13 @@ def link(path: str, done: str = "", **parameters: str) -> str:
     return f"{path}?{urlencode(query)}" if query else path
 
 
-def end_of_day(text: str) -> int | None:
-    """The end of a day that was typed as ``2027-01-31``, in seconds since the epoch; None if none was.
+def last_day(text: str) -> int | None:
+    """The end of the day that was typed, in seconds since the epoch; None if none was.
 
     Raises:
         InputError: it is no day.
     """
-    if not text:
-        return None
     try:
-        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError as error:
-        raise InputError("a membership cannot end then", expected="a day such as 2027-01-31") from error
-    return int((day + timedelta(days=1)).timestamp()) - 1
+        return end_of_day(text) if text else None
+    except InputError as error:
+        raise InputError("a membership cannot end then", expected=error.expected) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from boathouse.apps.tokens.admin import groups, requests
-from boathouse.apps.tokens.pages.forms import Visit, end_of_day, link, page, value, wanted
+from boathouse.apps.tokens.pages.forms import Visit, last_day, link, page, value, wanted
 from boathouse.apps.tokens.web import Call
 from boathouse.errors import InputError
 
@@ -45,7 +45,7 @@ def _add(visit: Visit) -> str:
 def _decide(visit: Visit) -> str:
     request_id, decision = value(visit, "id"), value(visit, "decision")
     if decision == "approve":
-        requests.approve(visit.desk, request_id, until=end_of_day(value(visit, "until")))
+        requests.approve(visit.desk, request_id, until=last_day(value(visit, "until")))
     elif decision == "reject":
         requests.reject(visit.desk, request_id)
     else:
@@ -77,7 +77,7 @@ def _back(visit: Visit) -> str:
 
 
 def _add_member(visit: Visit) -> str:
-    until = end_of_day(value(visit, "until"))
+    until = last_day(value(visit, "until"))
     groups.add_member(visit.desk, wanted(visit, "name"), value(visit, "who"), until=until)
     return _back(visit)
 
