@@ -99,7 +99,9 @@ class _Queue:
             while self._number + self._size.filling <= length:
                 model = random.choice(self._filled)
                 made = connection.execute(_AGAIN, {"model": model, "suffix": f"-{self._number:07d}"}).rowcount
+                assert made, f"nothing of job {model} waits any more"
                 self._number += made
+            # As the database does by itself a minute later.
             connection.execute("ANALYZE files")
 
     def rates(self) -> _Rates:
