@@ -22,6 +22,10 @@ class Load:
     seconds: float
     latencies_s: tuple[float, ...]
     """Of each request, from its first byte to the last of its answer; sorted."""
+    answered: int
+    """Requests, with those before the measurement."""
+    cpu_s: float
+    """What all of these cost the client itself."""
 
     @property
     def rate(self) -> float:
@@ -92,6 +96,7 @@ def drive(
     context = ssl.create_default_context(cafile=ca)
     connections = [_Connection(address, context, request) for request in requests]
     latencies: list[float] = []
+    answered, cpu_s = 0, time.process_time()
     with selectors.DefaultSelector() as selector:
         for connection in connections:
             selector.register(connection.socket, selectors.EVENT_READ, connection)
@@ -103,9 +108,11 @@ def drive(
                 connection = key.data
                 body = connection.receive()
                 if body is not None:
+                    answered += 1
                     if now >= began:
                         latencies.append(connection.latency_s())
                     connection.send(body)
+    cpu_s = time.process_time() - cpu_s
     for connection in connections:
         connection.socket.close()
-    return Load(len(latencies), seconds, tuple(sorted(latencies)))
+    return Load(len(latencies), seconds, tuple(sorted(latencies)), answered, cpu_s)
