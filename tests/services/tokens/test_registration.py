@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Any
 
 import pytest
@@ -197,6 +198,18 @@ def test_registrations_are_bounded_and_unused_ones_forgotten(start_issuer: Start
     wait_for("the unused ones are forgotten", lambda: issuer.sql(gone) == [(1,)])
     assert issuer.post("/devicecode", **secret_form(second), scope="openid").json["error"] == "invalid_client"
     assert issuer.post("/devicecode", **secret_form(first), scope="openid").status == 200
+
+
+def test_what_has_expired_is_deleted_however_much_it_is(start_issuer: Start) -> None:
+    issuer = start_issuer(sweep_s=1)
+    columns = "(hash, family, client_id, sub, scope, issued_at, expires_at)"
+    issuer.sql(
+        f"INSERT INTO refresh_tokens {columns} SELECT sha256(n::text::bytea), 'family', 'boathouse', 'nobody', "
+        "'openid', 0, CASE WHEN n > 2500 THEN %s ELSE n END FROM generate_series(1, 2510) n",
+        int(time.time()) + 600,
+    )
+    alive = "SELECT count(*) FROM refresh_tokens WHERE sub = 'nobody'"
+    wait_for("what is alive is left", lambda: issuer.sql(alive) == [(10,)])
 
 
 def test_who_deletes_its_registrations_cannot_go_on_for_ever(start_issuer: Start) -> None:

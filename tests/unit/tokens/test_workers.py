@@ -21,19 +21,14 @@ class Doubling:
     def __init__(self) -> None:
         self.batches: list[int] = []
         self.names: list[str] = []
-        self.started = 0
         self.gate = threading.Event()
 
     def together(self, jobs: Sequence[Job[int]]) -> list[int]:
         self.batches.append(len(jobs))
+        assert self.gate.wait(10)
         for _, context in jobs:
             self.names.append(context.run(NAME.get))
         return [self.double(number) for number, _ in jobs]
-
-    def single(self, number: int) -> int:
-        self.started += 1
-        assert self.gate.wait(10)
-        return self.double(number)
 
     def double(self, number: int) -> int:
         if number == 13:
@@ -44,7 +39,7 @@ class Doubling:
 async def all_of(workers: Workers[int, int], numbers: Sequence[int]) -> list[int | BaseException]:
     async def one(number: int) -> int:
         NAME.set(str(number))
-        return await workers.together(number)
+        return await workers.together("numbers", number)
 
     return await asyncio.gather(*(one(number) for number in numbers), return_exceptions=True)
 
@@ -52,25 +47,37 @@ async def all_of(workers: Workers[int, int], numbers: Sequence[int]) -> list[int
 @pytest.mark.parametrize("last", [7, 13])
 async def test_what_waits_is_done_together_and_a_failure_is_its_own(last: int) -> None:
     doubling = Doubling()
-    workers: Workers[int, int] = Workers(2, doubling.together, doubling.single)
+    workers: Workers[int, int] = Workers(2, doubling.double, {"numbers": doubling.together})
     try:
-        # Both threads are busy with one piece of work each while the others come.
-        first = []
-        for number in (1, 2):
-            first.append(asyncio.ensure_future(all_of(workers, [number])))
-            await asyncio.to_thread(wait_for, "a thread is busy", lambda number=number: doubling.started == number)
+        # The thread is busy with one piece of work while the others come.
+        first = asyncio.ensure_future(all_of(workers, [1]))
+        await asyncio.to_thread(wait_for, "the thread is busy", lambda: doubling.batches == [1])
         rest = asyncio.ensure_future(all_of(workers, [3, 4, 5, last]))
-        await asyncio.to_thread(wait_for, "the others wait", lambda: workers._queue.qsize() == 4)
+        await asyncio.to_thread(wait_for, "the others wait", lambda: workers._queues["numbers"].qsize() == 4)
         doubling.gate.set()
-        assert [await each for each in first] == [[2], [4]]
+        assert await first == [2]
         *good, end = await rest
         assert good == [6, 8, 10]
         if last == 13:
             assert isinstance(end, ValueError)
         else:
             assert end == 14
-        assert max(doubling.batches) > 1
+        assert doubling.batches == [1, 4]
         assert {"3", "4"} <= set(doubling.names), "each in its own context"
         assert await workers.alone(21) == 42
+    finally:
+        await asyncio.to_thread(workers.close)
+
+
+async def test_one_kind_does_not_wait_for_another() -> None:
+    slow, quick = Doubling(), Doubling()
+    quick.gate.set()
+    workers: Workers[int, int] = Workers(2, slow.double, {"slow": slow.together, "quick": quick.together})
+    try:
+        waits = asyncio.ensure_future(workers.together("slow", 1))
+        assert await workers.together("quick", 2) == 4
+        assert not waits.done()
+        slow.gate.set()
+        assert await waits == 2
     finally:
         await asyncio.to_thread(workers.close)

@@ -34,16 +34,15 @@ from boathouse.apps.tokens.pages import (
     signin,
 )
 from boathouse.apps.tokens.pages.render import STYLE
-from boathouse.apps.tokens.persistence.database import transaction
-from boathouse.apps.tokens.persistence.records import CLIENT
-from boathouse.apps.tokens.persistence.store import Store
+from boathouse.apps.tokens.persistence import sweeping
 from boathouse.apps.tokens.protocol import endpoints, openapi, registration
 from boathouse.apps.tokens.protocol.exchange import ExchangeGrant
 from boathouse.apps.tokens.protocol.grants import ClientGrant, CodeGrant, DeviceGrant, IdToken, Pkce, RefreshGrant
 from boathouse.apps.tokens.protocol.metadata import metadata
 from boathouse.apps.tokens.signing import rotation
 from boathouse.apps.tokens.trail import feed
-from boathouse.apps.tokens.web import Call, Errand, Guard, Handler, Pairs, endpoint, workers
+from boathouse.apps.tokens.transactions import kind, workers
+from boathouse.apps.tokens.web import Call, Errand, Guard, Handler, Pairs, endpoint
 from boathouse.errors import StateError
 
 _LOG = logging.getLogger(__name__)
@@ -60,10 +59,6 @@ def token(call: Call) -> Response:
     server.register_grant(CodeGrant, [IdToken(), Pkce(required=True)])
     response: Response = server.create_token_response(call.oauth())
     return response
-
-
-def _by_client_credentials(form: Pairs) -> bool:
-    return dict(form).get("grant_type") == CLIENT
 
 
 def authorize(call: Call) -> Response:
@@ -127,10 +122,10 @@ def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] 
         path: str,
         handler: Handler,
         *methods: str,
-        reads: Callable[[Pairs], bool] | None = None,
+        shared: Callable[[Pairs], str | None] | None = None,
         errand: Errand | None = None,
     ) -> Route:
-        answer = endpoint(threads, handler, reads=reads, errand=errand)
+        answer = endpoint(threads, handler, kind=shared, errand=errand)
         return Route(path, answer, methods=list(methods or ("GET",)))
 
     settings = issuer.settings
@@ -138,13 +133,14 @@ def build(issuer: Issuer, on_start: Callable[[asyncio.AbstractEventLoop], None] 
         metadata(settings.issuer, registration=registration.PATH if settings.registration_bound else None)
     )
     routes = [
+        # The first that fits is taken, so the busiest stands first.
+        route("/token", token, "POST", shared=kind),
         Route("/", _home),
         Route("/.well-known/openid-configuration", discovery),
         Route("/.well-known/oauth-authorization-server", discovery),
         Route("/jwk", _jwks(issuer)),
         Route("/static/style.css", _style),
         route("/health", health),
-        route("/token", token, "POST", reads=_by_client_credentials),
         route("/devicecode", _oauth_endpoint(endpoints.DeviceAuthorization), "POST"),
         route("/revoke", _oauth_endpoint(endpoints.Revocation), "POST"),
         route("/introspect", _oauth_endpoint(endpoints.Introspection), "POST"),
@@ -227,6 +223,6 @@ def _tend_keys(issuer: Issuer) -> None:
 def _sweep(issuer: Issuer) -> None:
     issuer.audit.end_window()
     try:
-        transaction(issuer.engine, lambda connection: Store(connection, issuer.hasher).sweep())
+        sweeping.sweep(issuer.engine)
     except SQLAlchemyError as error:
         _LOG.warning("housekeeping failed, will be tried again: %s", error)

@@ -26,6 +26,8 @@ class Issuer:
 
     settings: Settings
     engine: Engine
+    statements: Engine
+    """The same connections, where each statement is a transaction."""
     keys: KeyRing
     hasher: Hasher
     mint: Mint
@@ -49,13 +51,15 @@ class Issuer:
         engine = database.connect(settings)
         database.migrate(engine)
         transaction(engine, audit.catch_up)
+        statements = engine.execution_options(isolation_level="AUTOCOMMIT")
         issuer = cls(
             settings=settings,
             engine=engine,
+            statements=statements,
             keys=keys,
             hasher=Hasher.load(settings.keys_dir / "secrets.key"),
             mint=Mint(settings.issuer, keys, settings.token_lifetime_s),
-            audit=AuditLog(engine),
+            audit=AuditLog(statements),
             trusted=Trusted(settings.trusted, settings.trusted_audiences, settings.key_cache),
             parties={
                 provider.name: RelyingParty(provider, settings.issuer + provider.callback)

@@ -12,26 +12,18 @@ from urllib.parse import parse_qsl
 
 from authlib.oauth2.base import OAuth2Error
 from authlib.oauth2.rfc6749.errors import InvalidRequestError
-from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from boathouse.apps.tokens.api import problems
 from boathouse.apps.tokens.issuer import Issuer
-from boathouse.apps.tokens.passwords import Hasher, TooBusyError
-from boathouse.apps.tokens.persistence import database
-from boathouse.apps.tokens.persistence.records import Client
 from boathouse.apps.tokens.persistence.store import Store
 from boathouse.apps.tokens.protocol.oauth import Request, Server
 from boathouse.apps.tokens.texts import storable
 from boathouse.apps.tokens.trail import audit, tracing
-from boathouse.apps.tokens.workers import Job, Workers
-from boathouse.errors import AuthError, BoathouseError
+from boathouse.apps.tokens.workers import Workers
 
-_LOG = logging.getLogger(__name__)
 _ACCESS = logging.getLogger("boathouse.tokens.access")
 
 BODY_LIMIT_BYTES = 65536
@@ -64,11 +56,13 @@ class Call:
     """Of a request that carries no form."""
     brought: Any = None
     """What the endpoint's errand brought from elsewhere."""
+    held: list[audit.Entry] | None = None
+    """Audit records that are written for several requests at once; None if the request writes its own."""
 
     @cached_property
     def server(self) -> Server:
         """Authlib's server for this request."""
-        return Server(self.issuer, self.store, self.address)
+        return Server(self.issuer, self.store, self.address, self.held)
 
     @property
     def address(self) -> str:
@@ -110,14 +104,9 @@ class Work:
     body: bytes
     brought: Any = None
 
-    def call(self, issuer: Issuer, store: Store) -> Call:
+    def call(self, issuer: Issuer, store: Store, held: list[audit.Entry] | None = None) -> Call:
         """The call in a transaction."""
-        return Call(issuer, store, self.http, self.query, self.form, self.body, self.brought)
-
-
-def workers(issuer: Issuer) -> Workers[Work, Response]:
-    """The threads in which handlers work."""
-    return Workers(issuer.settings.threads, partial(_together, issuer), partial(_alone, issuer))
+        return Call(issuer, store, self.http, self.query, self.form, self.body, self.brought, held)
 
 
 Errand = Callable[[HttpRequest, Pairs], Any]
@@ -128,7 +117,7 @@ def endpoint(
     threads: Workers[Work, Response],
     handler: Handler,
     *,
-    reads: Callable[[Pairs], bool] | None = None,
+    kind: Callable[[Pairs], str | None] | None = None,
     errand: Errand | None = None,
 ) -> Callable[[HttpRequest], Awaitable[Response]]:
     """An asynchronous endpoint around a handler that works in a thread, in a transaction.
@@ -136,8 +125,7 @@ def endpoint(
     Args:
         threads: where handlers work.
         handler: what is done.
-        reads: says of a form that the handler will change nothing in the database but for the audit log; such requests
-            share a transaction with others.
+        kind: says of a form which of the kinds its request is of that are worked on together; None for none.
         errand: done before the transaction begins; the handler finds the result in the call.
     """
 
@@ -149,68 +137,15 @@ def endpoint(
         except ClientDisconnect:
             return JSONResponse({"error": "invalid_request", "error_description": "The body is too long"}, 413)
         except ValueError as error:
-            return _refuse(InvalidRequestError(f"The parameters are malformed: {type(error).__name__}"))
+            return refuse(InvalidRequestError(f"The parameters are malformed: {type(error).__name__}"))
         if not all(storable(text) for pair in (*query, *form) for text in pair) or not storable(http.scope["path"]):
-            return _refuse(InvalidRequestError("A parameter holds a control character"))
+            return refuse(InvalidRequestError("A parameter holds a control character"))
         brought = await threads.outside(partial(errand, http, query)) if errand else None
         work = Work(handler, http, query, form, body, brought)
-        if reads is not None and reads(form):
-            return await threads.together(work)
-        return await threads.alone(work)
+        shared = kind(form) if kind else None
+        return await (threads.together(shared, work) if shared else threads.alone(work))
 
     return respond
-
-
-def _alone(issuer: Issuer, work: Work) -> Response:
-    """Do one piece of work in a transaction of its own."""
-
-    def run(connection: Connection) -> Response:
-        call = work.call(issuer, Store(connection, issuer.hasher))
-        response = work.handler(call)
-        call.server.settle()
-        # Last of all: until the transaction ends, no other record is written.
-        request = {"request": tracing.current()}
-        audit.append(connection, [(event, {**detail, **request}) for event, detail in call.store.changes])
-        return response
-
-    return _answer(issuer, work.http, run)
-
-
-def _together(issuer: Issuer, jobs: Sequence[Job[Work]]) -> Sequence[Response]:
-    """Do pieces of work that change nothing in one transaction."""
-
-    def run(connection: Connection) -> list[Response]:
-        store = _Remembering(connection, issuer.hasher)
-        calls = [work.call(issuer, store) for work, _ in jobs]
-        responses = [
-            context.run(_handled, work.handler, call) for (work, context), call in zip(jobs, calls, strict=True)
-        ]
-        for call in calls:
-            call.server.settle()
-        return responses
-
-    return database.transaction(issuer.engine, run)
-
-
-class _Remembering(Store):
-    """Looks a client up once for all requests that share a transaction."""
-
-    def __init__(self, connection: Connection, hasher: Hasher) -> None:
-        super().__init__(connection, hasher)
-        self._clients: dict[str, Client | None] = {}
-
-    def client(self, client_id: str) -> Client | None:
-        """See the base class."""
-        if client_id not in self._clients:
-            self._clients[client_id] = super().client(client_id)
-        return self._clients[client_id]
-
-
-def _handled(handler: Handler, call: Call) -> Response:
-    try:
-        return handler(call)
-    except OAuth2Error as error:
-        return _refuse(error)
 
 
 def _is_form(http: HttpRequest) -> bool:
@@ -221,29 +156,8 @@ def _pairs(encoded: bytes) -> Pairs:
     return parse_qsl(encoded.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_FIELDS_AT_MOST)
 
 
-def _answer(issuer: Issuer, http: HttpRequest, run: Callable[[Connection], Response]) -> Response:
-    try:
-        return database.transaction(issuer.engine, run)
-    except OAuth2Error as error:
-        return _refuse(error)
-    except BoathouseError as error:
-        if isinstance(error, AuthError):
-            detail = {"address": http.client.host if http.client else "", "path": http.url.path, "reason": error.what}
-            issuer.audit.sample("administration.refused", detail)
-        return problems.reply(http, error)
-    except TooBusyError:
-        return _unavailable("More passwords are being checked than can be")
-    except SQLAlchemyError as error:
-        _LOG.error("%s %s: database: %s", http.method, http.url.path, getattr(error, "orig", error))
-        return _unavailable("The database does not answer")
-
-
-def _unavailable(why: str) -> Response:
-    body = {"error": "temporarily_unavailable", "error_description": why}
-    return JSONResponse(body, 503, {"Retry-After": "1"})
-
-
-def _refuse(error: OAuth2Error) -> Response:
+def refuse(error: OAuth2Error) -> Response:
+    """What is answered to a request that cannot be granted."""
     status, body, headers = error()
     return JSONResponse(body, status, dict(headers))
 

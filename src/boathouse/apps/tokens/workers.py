@@ -1,7 +1,8 @@
-"""Threads that work on requests: one request in one transaction, or many of those that change nothing together.
+"""Threads that work on requests: one request in one transaction, or many of one kind together.
 
-A token by client credentials costs the issuer less than to hand it from thread to thread and to the database and back.
-So what waits of these is taken together: one hand-over, one look at each client, one wait for the audit log.
+A token costs the issuer less than to hand it from thread to thread and to the database and back. So what waits of one
+kind is taken together: one hand-over, one look at each client, one wait for the audit log. One thread does so: while it
+waits for the chain of records, for which others would wait too, more requests come, and the next lot is larger.
 """
 
 from __future__ import annotations
@@ -11,15 +12,13 @@ import contextvars
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 _LOG = logging.getLogger(__name__)
 
-_TOGETHER = 2
-"""Threads for work that is done together: one reads while the other waits for the disk."""
 _AT_MOST = 64
 _OUTSIDE = 32
 """Threads that wait for other servers."""
@@ -46,19 +45,23 @@ class Workers(Generic[T, R]):
 
     Args:
         threads: pieces of work that are done at once by :meth:`alone`.
-        together: does many pieces of work and gives the result of each. If it raises anything, none was done, and each
-            is done by itself.
         single: does one piece of work.
+        together: by kind, what does pieces of work of this kind and gives the result of each. If it raises anything,
+            none was done, and each is done by itself.
     """
 
     def __init__(
-        self, threads: int, together: Callable[[Sequence[Job[T]]], Sequence[R]], single: Callable[[T], R]
+        self, threads: int, single: Callable[[T], R], together: Mapping[str, Callable[[Sequence[Job[T]]], Sequence[R]]]
     ) -> None:
-        self._together, self._single = together, single
+        self._single = single
         self._pool = ThreadPoolExecutor(threads, "request")
         self._outside = ThreadPoolExecutor(_OUTSIDE, "outside")
-        self._queue: queue.SimpleQueue[_Item[T, R] | None] = queue.SimpleQueue()
-        self._threads = [threading.Thread(target=self._run, name="together", daemon=True) for _ in range(_TOGETHER)]
+        self._queues: dict[str, queue.SimpleQueue[_Item[T, R] | None]] = {}
+        self._threads = []
+        for kind, work in together.items():
+            waiting: queue.SimpleQueue[_Item[T, R] | None] = queue.SimpleQueue()
+            self._queues[kind] = waiting
+            self._threads.append(threading.Thread(target=self._run, args=(waiting, work), name=kind, daemon=True))
         for thread in self._threads:
             thread.start()
 
@@ -72,54 +75,60 @@ class Workers(Generic[T, R]):
         context = contextvars.copy_context()
         return await asyncio.get_running_loop().run_in_executor(self._outside, context.run, errand)
 
-    async def together(self, work: T) -> R:
-        """Have a piece of work done with others that wait."""
+    async def together(self, kind: str, work: T) -> R:
+        """Have a piece of work done with others of its kind that wait."""
         loop = asyncio.get_running_loop()
         item: _Item[T, R] = _Item(work, contextvars.copy_context(), loop, loop.create_future())
-        self._queue.put(item)
+        self._queues[kind].put(item)
         return await item.done
 
     def close(self) -> None:
         """Do what waits, and end the threads."""
-        for _ in self._threads:
-            self._queue.put(None)
+        for waiting in self._queues.values():
+            waiting.put(None)
         for thread in self._threads:
             thread.join()
         self._pool.shutdown()
         self._outside.shutdown()
 
-    def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
+    def _run(
+        self, waiting: queue.SimpleQueue[_Item[T, R] | None], work: Callable[[Sequence[Job[T]]], Sequence[R]]
+    ) -> None:
+        while (first := waiting.get()) is not None:
             items, last = [first], False
             while len(items) < _AT_MOST and not last:
                 try:
-                    waiting = self._queue.get_nowait()
+                    other = waiting.get_nowait()
                 except queue.Empty:
                     break
-                if waiting is None:
+                if other is None:
                     last = True
                 else:
-                    items.append(waiting)
-            first.loop.call_soon_threadsafe(_deliver, items, self._results(items))
+                    items.append(other)
+            self._do(items, work)
             if last:
                 return
 
-    def _results(self, items: Sequence[_Item[T, R]]) -> Sequence[R | Exception]:
-        if len(items) > 1:
-            try:
-                return self._together([(item.work, item.context) for item in items])
-            except Exception as error:  # noqa: BLE001 - one of them fails again by itself, and that is its answer
-                _LOG.warning("%d requests could not be worked on together: %s", len(items), type(error).__name__)
-        return [self._result(item) for item in items]
-
-    def _result(self, item: _Item[T, R]) -> R | Exception:
+    def _do(self, items: Sequence[_Item[T, R]], work: Callable[[Sequence[Job[T]]], Sequence[R]]) -> None:
         try:
-            return item.context.run(self._single, item.work)
+            results = work([(item.work, item.context) for item in items])
+        except Exception as error:  # noqa: BLE001 - one of them fails again by itself, and that is its answer
+            _LOG.warning("%d requests could not be worked on together: %s", len(items), type(error).__name__)
+            for item in items:
+                self._pool.submit(self._do_alone, item)
+        else:
+            items[0].loop.call_soon_threadsafe(_deliver, items, results)
+
+    def _do_alone(self, item: _Item[T, R]) -> None:
+        result: R | Exception
+        try:
+            result = item.context.run(self._single, item.work)
         except Exception as error:  # noqa: BLE001 - raised where it is waited for
-            return error
+            result = error
+        item.loop.call_soon_threadsafe(_deliver, [item], [result])
 
 
-def _deliver(items: Sequence[_Item[T, R]], results: Sequence[R | Exception]) -> None:
+def _deliver(items: Sequence[_Item[T, R]], results: Sequence[R] | Sequence[R | Exception]) -> None:
     for item, result in zip(items, results, strict=True):
         if item.done.done():
             # Whoever hung up meanwhile waits for nothing.

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from boathouse.apps.database import answering, upgrade
 from boathouse.apps.tokens.settings import Settings
 
-HEAD = "0007"
+HEAD = "0008"
 """The version of the tables that this code works with; a test compares it with the migrations."""
 
 _OWNER = "issuer"

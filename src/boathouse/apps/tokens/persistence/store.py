@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, delete, func, or_, select, text, update
+from sqlalchemy import Connection, Row, RowMapping, and_, bindparam, case, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 
 from boathouse.apps.tokens.passwords import Hasher
@@ -37,14 +37,17 @@ _MEMBERSHIPS = (
     .lateral("memberships")
 )
 _USER_COLUMNS = (t.users.c.sub, t.users.c.login, t.users.c.name, t.users.c.email, t.users.c.admin)
-_USER = select(*_USER_COLUMNS, _MEMBERSHIPS.c.names, _MEMBERSHIPS.c.optional).where(
+USERS = select(*_USER_COLUMNS, _MEMBERSHIPS.c.names, _MEMBERSHIPS.c.optional).where(
     t.users.c.active, ~t.users.c.suspended
 )
-_USER_BY_SUB = _USER.where(t.users.c.sub == bindparam("key"))
+"""Active people, with the memberships that have not ended at ``now``; :func:`user_of` reads a row."""
+_USER_BY_SUB = USERS.where(t.users.c.sub == bindparam("key"))
 _CREDENTIAL = select(t.users.c.sub, t.users.c.password).where(
     t.users.c.login == bindparam("key"), t.users.c.active, ~t.users.c.suspended
 )
-_POLICIES = select(t.policies.c.effect, t.policies.c.scope, t.policies.c.account, t.policies.c.grp).where(
+POLICY_COLUMNS = (t.policies.c.effect, t.policies.c.scope, t.policies.c.account, t.policies.c.grp)
+"""What :func:`policy_of` reads."""
+_POLICIES = select(*POLICY_COLUMNS).where(
     or_(
         t.policies.c.account == bindparam("account"),
         and_(t.policies.c.account == "", t.policies.c.grp.in_(bindparam("groups", expanding=True))),
@@ -83,6 +86,21 @@ _REGISTRATION = (
 )
 _PING = select(1)
 _LOCK = text("SELECT pg_advisory_xact_lock(:key)")
+
+
+def user_of(row: RowMapping | Mapping[str, Any]) -> User:
+    """A person from a row of :data:`USERS`."""
+    names, optional = row["names"] or (), row["optional"] or ()
+    return User(
+        **{column.name: row[column.name] for column in _USER_COLUMNS},
+        groups=tuple(names),
+        optional=frozenset(name for name, rare in zip(names, optional, strict=True) if rare),
+    )
+
+
+def policy_of(row: Row[*tuple[Any, ...]]) -> Policy:
+    """A policy from a row of :data:`POLICY_COLUMNS`."""
+    return Policy(Effect(row.effect), parse(row.scope), row.account, row.grp)
 
 
 class Store:
@@ -206,14 +224,7 @@ class Store:
     def user(self, sub: str) -> User | None:
         """An active person by subject, with the memberships that have not ended."""
         row = self._one(_USER_BY_SUB, key=sub, now=self.now)
-        if row is None:
-            return None
-        names, optional = row.pop("names") or (), row.pop("optional") or ()
-        return User(
-            **row,
-            groups=tuple(names),
-            optional=frozenset(name for name, rare in zip(names, optional, strict=True) if rare),
-        )
+        return user_of(row) if row else None
 
     def credential(self, login: str) -> tuple[str, str] | None:
         """Subject and password hash of an active person by login."""
@@ -223,7 +234,7 @@ class Store:
     def policies(self, user: User) -> tuple[Policy, ...]:
         """The policies that concern a person."""
         rows = self._connection.execute(_POLICIES, {"account": user.login, "groups": ["", *user.groups]})
-        return tuple(Policy(Effect(row.effect), parse(row.scope), row.account, row.grp) for row in rows)
+        return tuple(policy_of(row) for row in rows)
 
     # Authorization codes
 
@@ -403,19 +414,3 @@ class Store:
     def clear_failures(self, key: str) -> None:
         """Forget the failed attempts under this key."""
         self._connection.execute(delete(t.throttle).where(t.throttle.c.key == key))
-
-    def sweep(self) -> Mapping[str, int]:
-        """Delete what has expired.
-
-        Returns:
-            Rows deleted by table.
-        """
-        gone = select(t.registrations.c.client_id).where(t.registrations.c.expires_at <= self.now)
-        self._connection.execute(delete(t.clients).where(t.clients.c.client_id.in_(gone)))
-        self._connection.execute(delete(t.consents).where(t.consents.c.client_id.in_(gone)))
-        passing = (t.codes, t.devices, t.refresh_tokens, t.revoked_tokens, t.denials, t.sessions, t.throttle)
-        tables = (t.registrations, *passing)
-        return {
-            table.name: self._connection.execute(delete(table).where(table.c.expires_at <= self.now)).rowcount
-            for table in tables
-        }

@@ -24,7 +24,7 @@ from boathouse.apps.tokens.persistence.store import Store
 from boathouse.apps.tokens.protocol.clientauth import client_secret_basic
 from boathouse.apps.tokens.protocol.minting import ANY_AUDIENCE, AccessToken
 from boathouse.apps.tokens.rights.policies import allowed, expanded
-from boathouse.apps.tokens.trail import tracing
+from boathouse.apps.tokens.trail import audit, tracing
 from boathouse.wlcg.scopes import HOST, Scope, narrow
 
 # Authlib writes tokens and secrets' owners at debug level.
@@ -193,15 +193,17 @@ class Server(AuthorizationServer):  # type: ignore[misc]
         issuer: the parts that all requests share.
         store: the database in this request's transaction.
         address: of the caller, for the audit log.
+        held: where records are put that whoever calls will write before an answer leaves; None to write them at once.
     """
 
-    def __init__(self, issuer: Issuer, store: Store, address: str) -> None:
+    def __init__(self, issuer: Issuer, store: Store, address: str, held: list[audit.Entry] | None = None) -> None:
         super().__init__()
         # Authlib's own fails on a header that holds less than it expects.
         self.register_client_auth_method("client_secret_basic", client_secret_basic)
         self.issuer = issuer
         self.store = store
         self.address = address
+        self._held = held
         self._records: list[Future[None]] = []
 
     # What Authlib asks for
@@ -248,7 +250,11 @@ class Server(AuthorizationServer):  # type: ignore[misc]
 
     def audit(self, event: str, *, wait: bool = True, **detail: str | int) -> None:
         """Write a record; with ``wait``, :meth:`settle` waits for it."""
-        future = self.issuer.audit.record(event, {**detail, **self._whence})
+        told = {**detail, **self._whence}
+        if wait and self._held is not None:
+            self._held.append(audit.entry(event, told))
+            return
+        future = self.issuer.audit.record(event, told)
         if wait:
             self._records.append(future)
 

@@ -1,8 +1,9 @@
 """The audit log: append-only, hash-chained, without tokens in it.
 
-Each record's hash covers the hash before it, so that no record can be changed or taken out unseen. One thread
-writes for all requests of a process, many records in one transaction: a token leaves the issuer only when its
-record is on disk, and that costs a burst of requests one commit.
+Each record's hash covers the hash before it, so that no record can be changed or taken out unseen. The database chains
+records, in one statement for many of them: between the look at the last record and the next one nobody waits for a
+process of the issuer. A token leaves the issuer only when its record is on disk, and that costs a burst of requests one
+commit.
 """
 
 from __future__ import annotations
@@ -13,13 +14,12 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, select, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import Connection, Engine, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from boathouse.apps.tokens.persistence.database import transaction
@@ -29,42 +29,42 @@ from boathouse.apps.tokens.trail.sampling import FIELD_AT_MOST, Sampler
 from boathouse.errors import StateError
 
 _LOG = logging.getLogger(__name__)
-_CHAIN_LOCK = 0x61756469
 _BATCH = 256
 _SAMPLES = 60
 _START = bytes(32)
 _LOCK = text("SELECT pg_advisory_xact_lock(:key)")
-_HEAD = select(audit.c.seq, audit.c.hash).order_by(audit.c.seq.desc()).limit(1)
-_ADD = insert(audit).values({column.name: bindparam(column.name) for column in audit.c})
+_APPEND = text("SELECT audit_append(CAST(:records AS json))")
 
 Detail = Mapping[str, Any]
 """A JSON object: texts, integers, and for changes the row as in ``history``."""
 
 
-@dataclass
-class _Entry:
-    at_ms: int
-    event: str
-    detail: dict[str, Any]
-    done: Future[None] = field(default_factory=Future)
+Entry = str
+"""A record to be: its time, event and detail as canonical JSON, over which its hash will go."""
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    entry: Entry
+    done: Future[None]
 
 
 class AuditLog:
     """Writes records; one a process.
 
     Args:
-        engine: the issuer's database.
+        engine: the issuer's database, where each statement is a transaction.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._sampler = Sampler(_SAMPLES)
-        self._queue: queue.SimpleQueue[_Entry | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._thread.start()
 
     def record(self, event: str, detail: Detail) -> Future[None]:
-        """Append a record.
+        """Append a record soon, with others that wait; one thread does it for all.
 
         Args:
             event: what happened: ``token.issued``, ``token.refused``, ``login.failed``, …
@@ -73,9 +73,9 @@ class AuditLog:
         Returns:
             A future that is done when the record is on disk, or fails with the database's error.
         """
-        entry = _entry(event, detail)
-        self._queue.put(entry)
-        return entry.done
+        waiting = _Waiting(entry(event, detail), Future())
+        self._queue.put(waiting)
+        return waiting.done
 
     def sample(self, event: str, detail: Mapping[str, str]) -> None:
         """Append a record of what anybody may cause without proof: the first of a window, with its fields cut.
@@ -98,8 +98,8 @@ class AuditLog:
         self._thread.join()
 
     def _run(self) -> None:
-        while (entry := self._queue.get()) is not None:
-            batch = [entry]
+        while (first := self._queue.get()) is not None:
+            batch = [first]
             last = False
             while len(batch) < _BATCH and not self._queue.empty():
                 waiting = self._queue.get()
@@ -107,21 +107,22 @@ class AuditLog:
                     last = True
                     break
                 batch.append(waiting)
-            self._write(batch)
+            self._write_all(batch)
             if last:
                 return
 
-    def _write(self, batch: list[_Entry]) -> None:
+    def _write_all(self, batch: Sequence[_Waiting]) -> None:
         try:
-            transaction(self._engine, lambda connection: _append(connection, batch))
+            entries = [waiting.entry for waiting in batch]
+            transaction(self._engine, lambda connection: write(connection, entries))
         except SQLAlchemyError as error:
             # The requests that wait for these records fail with this error, and no token leaves.
             _LOG.error("%d audit records could not be written: %s", len(batch), type(error).__name__)
-            for entry in batch:
-                entry.done.set_exception(error)
+            for waiting in batch:
+                waiting.done.set_exception(error)
         else:
-            for entry in batch:
-                entry.done.set_result(None)
+            for waiting in batch:
+                waiting.done.set_result(None)
 
 
 def append(connection: Connection, events: Iterable[tuple[str, Detail]]) -> None:
@@ -131,9 +132,7 @@ def append(connection: Connection, events: Iterable[tuple[str, Detail]]) -> None
         connection: with the transaction, in which the change itself was made.
         events: what happened, and its detail.
     """
-    if events := list(events):
-        connection.execute(_LOCK, {"key": _CHAIN_LOCK})
-        _chain(connection, [_entry(event, detail) for event, detail in events])
+    write(connection, [entry(event, detail) for event, detail in events])
 
 
 def catch_up(connection: Connection) -> None:
@@ -143,30 +142,25 @@ def catch_up(connection: Connection) -> None:
     append(connection, [(event, {"who": "unknown", "reason": "found so at a start", **row}) for event, row in found])
 
 
-def _entry(event: str, detail: Detail) -> _Entry:
-    return _Entry(time.time_ns() // 1_000_000, event, {key: value for key, value in detail.items() if value != ""})
+def entry(event: str, detail: Detail) -> Entry:
+    """A record of what happens now."""
+    told = {key: value for key, value in detail.items() if value != ""}
+    return _canonical([time.time_ns() // 1_000_000, event, told])
 
 
-def _append(connection: Connection, batch: list[_Entry]) -> None:
-    connection.execute(_LOCK, {"key": _CHAIN_LOCK})
-    _chain(connection, batch)
+def write(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Append records in the caller's transaction, as :func:`append` does."""
+    if entries:
+        connection.execute(_APPEND, {"records": f"[{','.join(entries)}]"})
 
 
-def _chain(connection: Connection, batch: list[_Entry]) -> None:
-    head = connection.execute(_HEAD).first()
-    seq, digest = (head.seq, head.hash) if head else (0, _START)
-    rows = []
-    for entry in batch:
-        seq += 1
-        digest = chained(digest, seq, entry.at_ms, entry.event, entry.detail)
-        rows.append({"seq": seq, "at_ms": entry.at_ms, "event": entry.event, "detail": entry.detail, "hash": digest})
-    connection.execute(_ADD, rows)
+def _canonical(document: object) -> str:
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def chained(before: bytes, seq: int, at_ms: int, event: str, detail: Detail) -> bytes:
     """The hash of a record: SHA-256 over the hash before it and the record as canonical JSON."""
-    record = json.dumps([seq, at_ms, event, detail], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(before + record.encode()).digest()
+    return hashlib.sha256(before + _canonical([seq, at_ms, event, detail]).encode()).digest()
 
 
 START = _START.hex()
