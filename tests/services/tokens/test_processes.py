@@ -11,7 +11,7 @@ import pytest
 from boathouse.testing.scratch import free_port
 from boathouse.testing.wait import wait_for
 
-from .conftest import STORAGE, Browser, CodeFlow, Issuer, Start
+from .conftest import ALICE, BOB, STORAGE, Answer, Browser, CodeFlow, Issuer, Start
 
 CLIENT = {"grant_type": "client_credentials", "scope": "storage.read:/lake/cms", "audience": STORAGE}
 
@@ -47,6 +47,36 @@ def test_a_refresh_token_that_is_used_at_both_is_rotated_once(pair: tuple[Issuer
     (winner,) = (answer.json["refresh_token"] for answer in answers if answer.status == 200)
     for issuer in pair:
         issuer.refused("rucio", 400, "invalid_grant", grant_type="refresh_token", refresh_token=winner)
+
+
+def test_refreshes_that_are_done_together_keep_people_apart(pair: tuple[Issuer, Issuer]) -> None:
+    """What waits at one process is done in one transaction; among it are strangers' tokens and unknown ones."""
+    flows = {login: CodeFlow(pair[0], "rucio") for login in ("alice", "bob")}
+    tokens = {login: [flow.tokens(login)["refresh_token"] for _ in range(3)] for login, flow in flows.items()}
+    asked = [(login, text) for login, texts in tokens.items() for text in texts] + [("nobody", "unknown")] * 2
+
+    def refresh(text: str) -> Answer:
+        return pair[1].post("/token", "rucio", grant_type="refresh_token", refresh_token=text)
+
+    answers = at_once(*(lambda text=text: refresh(text) for _, text in asked))
+    told = {"alice": set[str](), "bob": set[str]()}
+    for (login, text), answer in zip(asked, answers, strict=True):
+        if login == "nobody":
+            assert (answer.status, answer.json["error"]) == (400, "invalid_grant")
+            continue
+        claims = pair[0].verify(answer.json["access_token"], STORAGE)
+        assert claims.sub == {"alice": ALICE, "bob": BOB}[login]
+        told[login].add(answer.json["scope"])
+        pair[1].refused("rucio", 400, "invalid_grant", grant_type="refresh_token", refresh_token=text)
+    assert {login: len(scopes) for login, scopes in told.items()} == {"alice": 1, "bob": 1}
+    assert "user.alice" in told["alice"].pop()
+    scope = told["bob"].pop()
+    assert "user.bob" in scope
+    assert "user.alice" not in scope
+    assert "magic" not in scope
+    recorded = "SELECT count(*) FROM audit WHERE event = 'token.issued' AND detail->>'grant' = 'refresh_token'"
+    assert pair[0].sql(f"{recorded} AND detail->>'login' = 'bob'") == [(3,)]
+    assert pair[0].command("audit-verify").returncode == 0
 
 
 def test_a_code_that_is_used_at_both_gives_tokens_once(pair: tuple[Issuer, Issuer]) -> None:
