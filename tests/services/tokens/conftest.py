@@ -233,6 +233,10 @@ class Issuer:
             browser.cookies = dict(self._cookies[login])
         return browser
 
+    def forget(self, login: str) -> None:
+        """Let the next browser of a login sign in anew, when its sessions have ended."""
+        self._cookies.pop(login, None)
+
     def device_login(self, login: str, *, scope: str, audience: str = STORAGE) -> dict[str, Any]:
         """Log a person in by device code, as the command line does."""
         begun = self.post("/devicecode", "boathouse", scope=scope, audience=audience).json

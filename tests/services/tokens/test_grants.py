@@ -315,6 +315,7 @@ def test_a_person_who_leaves_the_seed_is_out_at_once(issuer: Issuer) -> None:
     finally:
         issuer.seed.write_text(original)
         issuer.reload(lambda _: None)
+        issuer.forget("alice")
     wait_for("alice is back", lambda: issuer.browser().sign_in("alice").status == 303)
 
 
