@@ -1,10 +1,15 @@
-"""Adler32, the checksum of the lake: how it is summed, and how it is written wherever it is kept or compared."""
+"""Adler32, the checksum of the lake: how it is summed, and how it is written wherever it is kept or compared.
+
+And how servers tell the checksum of a file, of whatever algorithm.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -43,6 +48,36 @@ class Adler32:
     def hexdigest(self) -> str:
         """As the catalogue keeps it: eight lower-case hexadecimal digits, leading zeros kept."""
         return f"{self._value:08x}"
+
+
+def told(headers: Mapping[str, str], name: str, field: str, size_bytes: int) -> int | None:
+    """The checksum that a server tells of a file, as a number; None if it tells none that can be read.
+
+    Args:
+        headers: of its answer, with names looked up without regard to case.
+        name: of the algorithm in ``Digest`` (RFC 3230 registry).
+        field: of the algorithm in ``Repr-Digest`` (RFC 9530 registry); ``name`` is taken there, too.
+        size_bytes: of the checksum.
+    """
+    for entry in headers.get("Digest", "").split(","):
+        key, _, value = entry.strip().partition("=")
+        if key.lower() == name and value:
+            # RFC 3230 wants md5 in base64, and most storage elements send it in hexadecimal.
+            hexadecimal = re.fullmatch(rf"(?:0x)?([0-9a-f]{{1,{2 * size_bytes}}})", value.strip().lower())
+            return int(hexadecimal[1], 16) if hexadecimal else _from_base64(value, size_bytes)
+    for entry in headers.get("Repr-Digest", "").split(","):
+        key, _, value = entry.strip().partition("=")
+        if key.lower() in (field, name) and value.startswith(":"):
+            return _from_base64(value.strip(":"), size_bytes)
+    return None
+
+
+def _from_base64(value: str, size_bytes: int) -> int | None:
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except binascii.Error:
+        return None
+    return int.from_bytes(raw, "big") if len(raw) == size_bytes else None
 
 
 def normalise_adler32(text: str) -> str:

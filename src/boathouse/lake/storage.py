@@ -6,8 +6,6 @@ digests: RFC 9530 (``Repr-Digest: adler=``), third-party copy: the WLCG HTTP-TPC
 
 from __future__ import annotations
 
-import base64
-import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import urllib3
 
-from boathouse.checksums import normalise_adler32
+from boathouse.checksums import told
 from boathouse.errors import (
     AuthError,
     BoathouseError,
@@ -172,12 +170,8 @@ def join(base: str, path: str) -> str:
 
 def digest_adler32(headers: Mapping[str, str]) -> str | None:
     """The adler32 of ``Digest`` or ``Repr-Digest`` headers, eight digits; ``None`` if there is none."""
-    for part in headers.get("Digest", "").split(","):
-        name, _, value = part.strip().partition("=")
-        if name.lower() == "adler32" and value:
-            return normalise_adler32(value)
-    match = re.search(r"\badler(?:32)?=:([A-Za-z0-9+/=]+):", headers.get("Repr-Digest", ""))
-    return base64.b64decode(match[1]).hex().zfill(8) if match else None
+    value = told(headers, "adler32", "adler", 4)
+    return None if value is None else f"{value:08x}"
 
 
 def _entry(element: ET.Element) -> Entry:

@@ -13,13 +13,14 @@ from boathouse.testing.wait import wait_for
 from .box import NOBODY, Box, Service
 from .equipment import TRANSFERS
 
-MOST, MOST_PER_VO = 30, 20
+MOST, MOST_PER_VO, MOST_GROUPS = 30, 20, 4
 
 
 @pytest.fixture(scope="module")
 def small(box: Box) -> Iterator[Service]:
     """A service with room for few files."""
-    service = box.service("small", limits={"waiting": MOST, "waiting_per_vo": MOST_PER_VO, "pause_s": 1}).start()
+    limits = {"waiting": MOST, "waiting_per_vo": MOST_PER_VO, "groups_per_vo": MOST_GROUPS, "pause_s": 1}
+    service = box.service("small", limits=limits).start()
     yield service
     service.stop()
 
@@ -58,6 +59,12 @@ def test_a_full_queue_refuses_and_says_when_to_come_again(box: Box, small: Servi
     # Another VO has room of its own, up to that of all together.
     other = box.issuer.token(TRANSFERS, "fts", subject="virgo", **{"wlcg.groups": ["/virgo"]})
     assert small.request("POST", "/jobs", body, token=other).status == 200
+    motley = [
+        {**file, "activity": str(number)} for number, file in enumerate(waiting(box, f"{place}/motley", MOST_GROUPS))
+    ]
+    refused = small.request("POST", "/jobs", {"files": motley, "params": {}}, token=other)
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "30")
+    assert "too many different activities and links" in refused.body["message"]
     many = {"files": waiting(box, f"{place}/many", MOST - MOST_PER_VO), "params": {}}
     refused = small.request("POST", "/jobs", many, token=other)
     assert refused.status == 503

@@ -7,11 +7,11 @@ and ``09600001`` are one checksum.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from boathouse.checksums import told
 from boathouse.errors import InputError
 
 
@@ -93,28 +93,5 @@ def from_headers(headers: Mapping[str, str], algorithm: Algorithm) -> Checksum |
         headers: the answer's headers, with names looked up without regard to case.
         algorithm: the one that was asked for.
     """
-    for entry in headers.get("Digest", "").split(","):
-        name, _, value = entry.strip().partition("=")
-        if name.lower() == algorithm.name and value:
-            return _digest_value(algorithm, value)
-    for entry in headers.get("Repr-Digest", "").split(","):
-        name, _, value = entry.strip().partition("=")
-        if name.lower() in (algorithm.field, algorithm.name) and value.startswith(":"):
-            return _from_base64(algorithm, value.strip(":"))
-    return None
-
-
-def _digest_value(algorithm: Algorithm, value: str) -> Checksum | None:
-    try:
-        return _from_hex(algorithm, value)
-    except InputError:
-        # RFC 3230 wants md5 in base64, and most storage elements send it in hexadecimal.
-        return _from_base64(algorithm, value)
-
-
-def _from_base64(algorithm: Algorithm, value: str) -> Checksum | None:
-    try:
-        raw = base64.b64decode(value, validate=True)
-    except binascii.Error:
-        return None
-    return Checksum(algorithm, int.from_bytes(raw, "big")) if len(raw) == algorithm.size_bytes else None
+    value = told(headers, algorithm.name, algorithm.field, algorithm.size_bytes)
+    return None if value is None else Checksum(algorithm, value)

@@ -23,6 +23,10 @@ _BY_ACTIVITY = text("""
 _WAITING = text("""
     SELECT coalesce(sum(files), 0)::bigint, coalesce(sum(files) FILTER (WHERE vo = :vo), 0)::bigint
     FROM file_counts WHERE state <> 'UNCLEAN'""")
+_GROUPS = text("""
+    SELECT count(*)::int FROM (
+      SELECT 1 FROM file_counts WHERE vo = :vo AND state <> 'UNCLEAN'
+      GROUP BY activity, source_host, dest_host HAVING sum(files) > 0) groups""")
 _MERGE = text("""
     WITH gone AS (DELETE FROM file_counts RETURNING *)
     INSERT INTO file_counts (vo, activity, source_host, dest_host, state, files)
@@ -44,6 +48,11 @@ def waiting(connection: Connection, vo: str) -> tuple[int, int]:
     """How many files have not ended: of all VOs, and of this one."""
     total, own = connection.execute(_WAITING, {"vo": vo}).one()
     return int(total), int(own)
+
+
+def groups(connection: Connection, vo: str) -> int:
+    """How many different activities and links the files of a VO wait for."""
+    return int(connection.scalar(_GROUPS, {"vo": vo}) or 0)
 
 
 def merge(connection: Connection) -> None:

@@ -58,7 +58,7 @@ def require_room(connection: Connection, submission: Submission, vo: str, limits
     """Make sure that there is room for a job.
 
     Raises:
-        FullError: too many files wait already, of all VOs or of this one.
+        FullError: too many files wait already, of all VOs or of this one, or for too many things.
     """
     total, own = counts.waiting(connection, vo)
     more = len(submission.transfers)
@@ -69,6 +69,18 @@ def require_room(connection: Connection, submission: Submission, vo: str, limits
                 expected=f"at most {most}",
                 got=f"{waiting} and {more} more",
             )
+    new = {
+        (each.activity, urls.host_of(source.url), urls.host_of(each.destination.url))
+        for each in submission.transfers
+        for source in each.sources
+    }
+    known = counts.groups(connection, vo)
+    if known + len(new) > limits.groups_per_vo:
+        raise FullError(
+            f"files of {vo} wait for too many different activities and links: submit again later",
+            expected=f"at most {limits.groups_per_vo}",
+            got=f"{known} and {len(new)} more",
+        )
 
 
 def store(

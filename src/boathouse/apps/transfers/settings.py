@@ -77,6 +77,8 @@ class Limits(_Model):
     """Most files that may wait or be copied; submissions beyond are refused with 503 and ``Retry-After``."""
     waiting_per_vo: Count = 2_000_000
     """Most files of one VO that may wait."""
+    groups_per_vo: Count = 5_000
+    """Most different activities and links that files of one VO may wait for: each claim looks at all of them."""
     body_bytes: Count = 64 * 1024 * 1024
     """Largest request body, in bytes."""
     optimize_s: Seconds = 30.0
