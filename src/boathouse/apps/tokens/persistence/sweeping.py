@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, Table, delete, select
+from sqlalchemy import ARRAY, Connection, Engine, Select, Table, any_, delete, literal, select
 
 from boathouse.apps.tokens.persistence import schema as t
 from boathouse.apps.tokens.persistence.database import transaction
@@ -26,8 +26,11 @@ def sweep(engine: Engine) -> None:
 
 def _sweep_some(connection: Connection, table: Table, now: int) -> int:
     (key,) = table.primary_key.columns
-    gone = _expired(table, now).cte("gone")
-    return connection.execute(delete(table).where(key.in_(select(gone)))).rowcount
+    gone = connection.execute(_expired(table, now)).scalars().all()
+    if gone:
+        # Given as an array, the keys are looked up; given as a question, the whole table would be read.
+        connection.execute(delete(table).where(key == any_(literal(gone, ARRAY(key.type)))))
+    return len(gone)
 
 
 def _sweep_registrations(connection: Connection, now: int) -> int:
