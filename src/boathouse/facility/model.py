@@ -58,6 +58,9 @@ ScopeName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,24}$")]
 SiteName = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9\-]{0,40}$")]
 Port = Annotated[int, Field(ge=1024, le=65535)]
 IssuerUrl = Annotated[str, Field(pattern=r"^https://[^\s?#/]+(/[^\s?#]*)?$")]
+StoreUrl = Annotated[
+    str, Field(pattern=r"^(s3s|davs|https)://[a-z0-9][a-z0-9.\-]*(:[0-9]{1,5})?(/[A-Za-z0-9._\-]+)*/?$")
+]
 GroupPath = Annotated[str, Field(pattern=r"^(/[a-zA-Z0-9][a-zA-Z0-9_.\-]*)+$")]
 
 TRANSFERS_ADDRESS = "127.0.0.2"
@@ -253,6 +256,23 @@ class IdentityProvider(_Model):
     """Rules that let people in, by a name of your choice."""
 
 
+class Store(_Model):
+    """Storage of somebody else's that the transfer service copies from and to: an S3 bucket, or a WebDAV server."""
+
+    url: StoreUrl
+    """Where its files lie: `s3s://host:port/bucket/prefix`, or `davs://host:port/path` of a WebDAV server."""
+    user: str | None = None
+    """Access key of an S3 store, or user name at a WebDAV server; without one, `secret_file` holds a bearer token."""
+    secret_file: AbsolutePath | None = None
+    """File with the secret key, password or token; without one, only who brings a signed URL or a token gets in."""
+    region: Annotated[str, Field(min_length=1, max_length=64)] = "us-east-1"
+    """Region that signatures for an S3 store name."""
+    write: bool = False
+    """Whether files may be copied into it."""
+    groups: tuple[Name, ...] = ()
+    """Groups whose members use the store with the facility's secret, besides administrators and the catalogue."""
+
+
 class ServiceClient(_Model):
     """A service's client at an issuer that somebody else runs."""
 
@@ -343,6 +363,8 @@ class Facility(_Model):
     """Other token issuers that the facility trusts, by a name of your choice."""
     identity_providers: dict[Name, IdentityProvider] = {}
     """Where else people may sign in, by a name of your choice."""
+    stores: dict[Name, Store] = {}
+    """Storage of others' to copy from and to, by a name of your choice."""
     services: Embedded = Embedded()
     """Settings of the embedded services."""
 

@@ -377,6 +377,52 @@ def lifetimes(facility: Facility) -> Iterator[Fault]:
             )
 
 
+def stores(facility: Facility) -> Iterator[Fault]:
+    """A store is one place that can be opened, and is lent to groups that exist."""
+    first: dict[str, str] = {}
+    for name, store in facility.stores.items():
+        place = ("stores", name)
+        for index, group in enumerate(store.groups):
+            if group not in facility.groups:
+                yield unknown((*place, "groups", index), "group", group, facility.groups)
+        address = store.url.rstrip("/").partition("://")[2]
+        other = first.setdefault(address, name)
+        if other != name:
+            yield Fault(
+                (*place, "url"),
+                f"{other} and {name} are one place",
+                expected="one entry for it",
+                got=store.url,
+                remedy="remove one",
+            )
+        is_s3 = store.url.startswith("s3s://")
+        if is_s3 and "/" not in address:
+            yield Fault(
+                (*place, "url"),
+                f"{name} has no bucket",
+                expected="the bucket after the host",
+                got=store.url,
+                remedy=f"url: {store.url.rstrip('/')}/BUCKET",
+            )
+        if (is_s3 or store.user) and bool(store.user) != bool(store.secret_file):
+            missing, given = ("user", "secret_file") if store.secret_file else ("secret_file", "user")
+            yield Fault(
+                place,
+                f"nobody can get into {name} with half of a credential",
+                expected="user and secret_file, or neither",
+                got=f"{given} alone",
+                remedy=f"stores.{name}.{missing}: …",
+            )
+        if store.groups and not store.secret_file:
+            yield Fault(
+                (*place, "groups"),
+                f"{name} has no secret to lend to groups",
+                expected="secret_file",
+                got=", ".join(store.groups),
+                remedy=f"stores.{name}.secret_file: /path, or leave groups out",
+            )
+
+
 RULES: tuple[Rule, ...] = (
     *trust.RULES,
     some_storage,
@@ -395,4 +441,5 @@ RULES: tuple[Rule, ...] = (
     listening_addresses,
     service_ports,
     lifetimes,
+    stores,
 )

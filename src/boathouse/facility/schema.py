@@ -26,6 +26,7 @@ from boathouse.facility.model import (
     ScopeName,
     SiteName,
     Size,
+    StoreUrl,
 )
 
 Location = tuple[str | int, ...]
@@ -95,6 +96,7 @@ _PLACEHOLDERS = {
     "accounts": "<group>",
     "identity_providers": "<provider>",
     "admit": "<rule>",
+    "stores": "<store>",
 }
 
 
@@ -146,6 +148,7 @@ _ALIAS_WORDS = (
     (SiteName, "letters, digits and `-`, a capital letter first"),
     (Port, "port from 1024 to 65535"),
     (IssuerUrl, "URL that begins with `https://`"),
+    (StoreUrl, "URL that begins with `s3s://`, `davs://` or `https://`"),
     (GroupPath, "name of a group, `/vo/group`"),
 )
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from boathouse.facility.model import TRANSFERS_ADDRESS, Facility
 from boathouse.facility.trust import OWN
@@ -47,6 +49,7 @@ class Transfers(Service):
             "doors": _doors(context),
             "https_of": _https_of(context),
             "copy_from": list(context.facility.services.copy_from),
+            "stores": [_store(context, name) for name in context.facility.stores],
             "operators": [context.client_id("operator"), *_administrators(context)],
             "pages": _pages(context),
             "trusted": [
@@ -73,6 +76,7 @@ class Transfers(Service):
                 Secret(_STORE_KEY),
                 *_subjects(context.facility),
                 *trust.secrets(context.facility),
+                *_store_secrets(context.facility),
             ),
             certificates=(Certificate(self.name, addresses=(address,)),),
         )
@@ -104,6 +108,36 @@ def _subjects(facility: Facility) -> tuple[Secret, ...]:
     if facility.services.issuer:
         return ()
     return tuple(Secret(f"sub-{login}", SecretKind.uuid) for login, user in facility.users.items() if user.admin)
+
+
+def _store(context: Context, name: str) -> dict[str, Any]:
+    """A store with what opens it, and who may use that."""
+    store = context.facility.stores[name]
+    url = urlsplit(store.url)
+    return {
+        "name": name,
+        "kind": "s3" if url.scheme == "s3s" else "webdav",
+        "host": url.netloc.removesuffix(":443"),
+        "path": url.path.rstrip("/"),
+        "region": store.region,
+        "user": store.user or "",
+        "secret": f"${{secret:{_store_secret(name)}}}" if store.secret_file else "",
+        "write": store.write,
+        "groups": [f"/{context.facility.vo}/{group}" for group in store.groups],
+        "subjects": [context.client_id("rucio")],
+    }
+
+
+def _store_secrets(facility: Facility) -> tuple[Secret, ...]:
+    return tuple(
+        Secret(_store_secret(name), source=Path(store.secret_file))
+        for name, store in facility.stores.items()
+        if store.secret_file
+    )
+
+
+def _store_secret(name: str) -> str:
+    return f"store-{name}"
 
 
 def _doors(context: Context) -> dict[str, str]:

@@ -97,6 +97,7 @@ _ELSEWHERE = {
     "identity_providers": {
         "aai": {"url": "https://aai.example", "client_id": "lake", "admit": {"all": {"claim": "a", "value": "b"}}}
     },
+    "stores": {"cloud": {"url": "s3s://s3.example/bucket"}},
 }
 
 

@@ -17,7 +17,24 @@ _EXTERNAL = (
     f"rucio: {_CLIENT}, transfers: {_CLIENT}, cache: {_CLIENT}, operator: {_CLIENT}}}"
 )
 
+_STORE = "stores:\n  cloud: {url: s3s://s3.example/bucket, user: k, secret_file: /k"
+
 _BROKEN = [
+    ("stores", "groups:", f"{_STORE}, groups: [atlas]}}\ngroups:", "there is no group 'atlas'"),
+    ("stores", "groups:", f"{_STORE}}}\n  b: {{url: davs://s3.example/bucket/}}\ngroups:", "cloud and b are one place"),
+    ("stores", "groups:", f"{_STORE.replace('/bucket', '')}}}\ngroups:", "cloud has no bucket"),
+    (
+        "stores",
+        "groups:",
+        f"{_STORE.replace('user: k, ', '')}}}\ngroups:",
+        "nobody can get into cloud with half of a credential",
+    ),
+    (
+        "stores",
+        "groups:",
+        "stores:\n  cloud: {url: s3s://s3.example/bucket, groups: [cms]}\ngroups:",
+        "cloud has no secret to lend to groups",
+    ),
     (
         "elsewhere",
         "groups:",

@@ -16,6 +16,16 @@ FACILITY = Facility.model_validate(
         "name": "f",
         "vo": "escape",
         "sites": {"CNAF": {"storage": {"CNAF-STORM": {"qos": "FAST"}}}},
+        "groups": {"cms": {}},
+        "stores": {
+            "cloud": {
+                "url": "s3s://s3.example:443/bucket/lake/",
+                "user": "AKIA",
+                "secret_file": "/etc/key",
+                "groups": ["cms"],
+            },
+            "area": {"url": "davs://dav.example:8443", "write": True},
+        },
         "services": {"copy_from": ["10.0.0.0/8"]},
     }
 )
@@ -75,6 +85,11 @@ def test_its_settings_are_what_the_service_wants(context: Context, tmp_path: Pat
     assert read.doors == {"127.0.1.11:1": "127.1.1.11:2"}
     assert read.https_of == {"127.0.1.11:3": "127.0.1.11:1", "127.1.1.11:4": "127.1.1.11:2"}
     assert [str(network) for network in read.copy_from] == ["10.0.0.0/8"]
+    cloud, area = read.stores
+    assert (cloud.kind, cloud.host, cloud.path, cloud.user) == ("s3", "s3.example", "/bucket/lake", "AKIA")
+    assert (cloud.secret, cloud.write, cloud.groups) == ("A" * 43, False, ("/escape/cms",))
+    assert (area.kind, area.host, area.path, area.secret, area.write) == ("webdav", "dav.example:8443", "", "", True)
+    assert json.loads(config.text)["stores"][0]["secret"] == "${secret:store-cloud}"
     assert json.loads(config.text)["client_secret"] == "${secret:client-transfers}"
 
 

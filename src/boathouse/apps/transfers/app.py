@@ -21,8 +21,10 @@ from boathouse.apps.transfers.archive import Archive
 from boathouse.apps.transfers.auth import Gate, ScopeError
 from boathouse.apps.transfers.configuration import Configuration
 from boathouse.apps.transfers.events import JOBS, Changes
+from boathouse.apps.transfers.failures import printable
 from boathouse.apps.transfers.intake import FullError
 from boathouse.apps.transfers.metrics import Metrics
+from boathouse.apps.transfers.openings import Openings
 from boathouse.apps.transfers.overview import Overview
 from boathouse.apps.transfers.reach import Reach
 from boathouse.apps.transfers.rest import routes
@@ -51,6 +53,7 @@ def create(settings: Settings, engine: Engine) -> ASGIApp:
         store = Store(engine, Seal(settings.store_key), base_id, settings.limits)
         worker.hub.on(JOBS, changes.happened)
         steering = Steering(engine, settings)
+        openings = Openings(settings)
         services = Services(
             gate=gate,
             store=store,
@@ -61,7 +64,8 @@ def create(settings: Settings, engine: Engine) -> ASGIApp:
             changes=changes,
             metrics=metrics,
             overview=Overview(engine, store, steering, metrics),
-            reach=Reach(settings.elements, settings.copy_from),
+            openings=openings,
+            reach=Reach(settings.elements | openings.stores.hosts, settings.copy_from),
             settings=settings,
             base_id=base_id,
         )
@@ -113,7 +117,7 @@ async def _http_error(_: Request, error: Exception) -> Response:
 
 async def _own_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, BoathouseError)
-    message = "; ".join(str(error).replace("\n", ";").split(";  "))
+    message = printable("; ".join(str(error).replace("\n", ";").split(";  ")))
     match error:
         case ScopeError():
             status, headers = HTTPStatus.FORBIDDEN, {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}

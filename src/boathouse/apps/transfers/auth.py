@@ -119,6 +119,7 @@ class Gate:
             vo=_vo(claims) or self._settings.vo,
             expires_at=datetime.fromtimestamp(claims.exp, UTC),
             operator=claims.sub in self._settings.operators,
+            groups=claims.groups,
         )
 
     def _claims(self, token: str) -> Claims:

@@ -7,6 +7,7 @@ and ``09600001`` are one checksum.
 from __future__ import annotations
 
 import base64
+import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,8 +52,12 @@ class Checksum:
     @property
     def repr_digest(self) -> str:
         """Value of a ``Repr-Digest`` header (RFC 9530: a structured dictionary of byte sequences)."""
-        raw = self.value.to_bytes(self.algorithm.size_bytes, "big")
-        return f"{self.algorithm.field}=:{base64.b64encode(raw).decode()}:"
+        return f"{self.algorithm.field}=:{self.base64}:"
+
+    @property
+    def base64(self) -> str:
+        """Its bytes, highest first, in base64."""
+        return base64.b64encode(self.value.to_bytes(self.algorithm.size_bytes, "big")).decode()
 
 
 def parse(text: str | None) -> tuple[Algorithm | None, Checksum | None]:
@@ -95,3 +100,12 @@ def from_headers(headers: Mapping[str, str], algorithm: Algorithm) -> Checksum |
     """
     value = told(headers, algorithm.name, algorithm.field, algorithm.size_bytes)
     return None if value is None else Checksum(algorithm, value)
+
+
+def from_base64(algorithm: Algorithm, value: str) -> Checksum | None:
+    """The checksum whose bytes, highest first, are a text in base64; none if they are not."""
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except binascii.Error:
+        return None
+    return Checksum(algorithm, int.from_bytes(raw, "big")) if len(raw) == algorithm.size_bytes else None

@@ -21,15 +21,18 @@ from boathouse.apps.transfers.checksums import Algorithm, Checksum
 from boathouse.apps.transfers.failures import CopyError, ErrorClass, Failure, Side, of_copy, of_push, printable
 from boathouse.apps.transfers.markers import Progress
 from boathouse.apps.transfers.renewal import Renewal
-from boathouse.apps.transfers.settings import Settings
+from boathouse.apps.transfers.settings import Settings, StoreKind
 from boathouse.apps.transfers.states import FileState
 from boathouse.apps.transfers.storage import CopyAnswer, Found, Storage, UnreachedError, matches
+from boathouse.apps.transfers.stores import is_signed
 from boathouse.apps.transfers.work import Outcome, Step, Task, Token, Work
 
 log = logging.getLogger(__name__)
 
 # Rucio knows this sentence, and then compares the file that is there.
 EXISTS = "Destination file exists and overwrite is not enabled"
+_CRC32C = checksums.ALGORITHMS["crc32c"]
+_COMPARED = "what was compared"
 _TELL_S = 1.0
 _LONGEST_ANSWER = 500
 _NO_PULL = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
@@ -105,6 +108,7 @@ class Copier:
         self._ledger = ledger
         self._limits = settings.limits
         self._elements = settings.elements
+        self._stores = storage.stores
 
     async def run(self, work: Work) -> Outcome:
         """Work on a claimed file until its outcome is known. Cancel the task to stop it: that is an outcome too."""
@@ -144,6 +148,16 @@ class Copier:
         await self._source_token(attempt)
         if attempt.size_bytes is None or (attempt.algorithm and attempt.checksum is None):
             await self._ask_source(attempt)
+        return await (self._copy_to_store if self._to_store(work) else self._copy_to_element)(attempt)
+
+    async def _copy_to_store(self, attempt: _Attempt) -> _Done:
+        await self._for_store(attempt)
+        if is_signed(_value(attempt.dest_token)):
+            return await self._send_signed(attempt)
+        return await self._push(attempt, "it is a store")
+
+    async def _copy_to_element(self, attempt: _Attempt) -> _Done:
+        work = attempt.work
         if not work.overwrite or work.transient:
             found = await self._look_around(attempt)
             if found is not None and (not work.overwrite or self._right(attempt, found)):
@@ -169,6 +183,40 @@ class Copier:
             await self._remove(attempt)
         raise CopyError(await self._whose_bytes(attempt, failure))
 
+    async def _for_store(self, attempt: _Attempt) -> None:
+        """Make sure that the source has the right bytes, and have it tell a checksum that S3 knows as well."""
+        if attempt.checksum is None or attempt.algorithm in (_CRC32C, checksums.ALGORITHMS["md5"]):
+            return
+        self._require_right(await self._look_at_source(attempt, attempt.algorithm), attempt)
+        store = self._stores.at(attempt.work.dest_url)
+        if store is not None and store.kind is StoreKind.s3:
+            found = await self._look_at_source(attempt, _CRC32C)
+            if found.checksum is not None:
+                attempt.algorithm, attempt.checksum = _CRC32C, found.checksum
+
+    @staticmethod
+    def _require_right(found: Found, attempt: _Attempt) -> None:
+        wrong = matches(found, size_bytes=attempt.size_bytes, checksum=attempt.checksum)
+        if wrong:
+            cause = "; ".join(f"{name} mismatch: {difference}" for name, difference in wrong.items())
+            raise CopyError(Failure(Side.SOURCE, ErrorClass.checksum, cause, retryable=False))
+
+    async def _send_signed(self, attempt: _Attempt) -> _Done:
+        """Have the source send the file to a URL that somebody signed.
+
+        It is good for writing only, so nothing can be looked at before or after. A PUT to S3 is taken whole or not at
+        all, and says how long it is; that the source has as many bytes is asked before.
+        """
+        self._require_right(await self._look_at_source(attempt, None), attempt)
+        work = attempt.work
+        answer = await self._ask(attempt, overwrite=True, push=True)
+        attempt.sent = False
+        if not answer.succeeded:
+            hosts = {"source_host": work.source_host, "destination_host": work.dest_host}
+            raise CopyError(of_push(answer.status, answer.text, **hosts))
+        attempt.note(_COMPARED, "checked at the source only: a signed URL to write to lets nobody look")
+        return _Done(attempt.size_bytes or 0)
+
     async def _push(self, attempt: _Attempt, why: str) -> _Done:
         """Have the source send the file, where the destination does not fetch. Looks first: PUT overwrites.
 
@@ -184,6 +232,7 @@ class Copier:
             return self._already_there(attempt, found)
         if found is None:
             await self._still_ours(self._ledger.wrote(work))
+            await self._storage.make_room(work.dest_url, _value(attempt.dest_token))
         answer = await self._ask(attempt, overwrite=work.overwrite, push=True)
         if answer.succeeded:
             return await self._check(attempt)
@@ -198,19 +247,34 @@ class Copier:
             if token is not None and (why := self._denied(token.value)):
                 raise CopyError(Failure(side, ErrorClass.auth, f"the token for {token.host} counts no more: {why}"))
 
+    def _to_store(self, work: Work) -> bool:
+        """Whether the destination is storage of somebody else's, which knows no third-party copy."""
+        return self._stores.at(work.dest_url) is not None
+
+    def _at_store(self, work: Work) -> bool:
+        """Whether one of the ends is."""
+        return self._to_store(work) or self._stores.at(work.source_url) is not None
+
     async def _source_token(self, attempt: _Attempt) -> None:
         token, margin = attempt.source_token or attempt.work.source_token, self._limits.token_margin_s
-        attempt.source_token = await self._renewal.usable(token, Side.SOURCE, margin)
+        asked = self._to_store(attempt.work)
+        attempt.source_token = await self._renewal.usable(token, Side.SOURCE, margin, asked=asked)
 
     async def _dest_token(self, attempt: _Attempt) -> None:
         token, margin = attempt.dest_token or attempt.work.dest_token, self._limits.token_margin_s
-        attempt.dest_token = await self._renewal.usable(token, Side.DESTINATION, margin)
+        attempt.dest_token = await self._renewal.usable(token, Side.DESTINATION, margin, asked=True)
 
     async def _ask_source(self, attempt: _Attempt) -> None:
         """Let the source say what the client did not: size and checksum."""
+        open_choice = attempt.work.checksum is None and self._at_store(attempt.work)
+        if open_choice and attempt.algorithm:
+            # S3 has none of the field's own checksum; this one both may know.
+            attempt.algorithm = _CRC32C
         found = await self._look_at_source(attempt, attempt.algorithm)
         attempt.size_bytes = found.size_bytes if attempt.size_bytes is None else attempt.size_bytes
         attempt.checksum = attempt.checksum or found.checksum
+        if open_choice and attempt.checksum is None:
+            attempt.algorithm = None
         if attempt.checksum is None and attempt.work.checksum and attempt.algorithm:
             cause = f"the source does not tell its {attempt.algorithm.name} checksum, and no value was given"
             raise CopyError(Failure(Side.SOURCE, ErrorClass.checksum, cause, retryable=False))
@@ -306,8 +370,10 @@ class Copier:
             cause = "the destination told of success, and has no such file"
             raise CopyError(Failure(Side.DESTINATION, ErrorClass.destination, cause))
         wrong = matches(found, size_bytes=attempt.size_bytes, checksum=attempt.checksum)
-        if attempt.checksum is not None and found.checksum is None:
+        if attempt.checksum is not None and found.checksum is None and not self._to_store(attempt.work):
             wrong = {**wrong, "checksum": "not told by the destination"}
+        if attempt.work.verify and self._at_store(attempt.work):
+            attempt.note(_COMPARED, _compared(attempt, found))
         if not wrong:
             return _Done(found.size_bytes or 0)
         await self._remove(attempt)
@@ -363,6 +429,9 @@ class Copier:
         # The server goes on with the copy until its next marker finds nobody there.
         attempt.sent = attempt.work.overwrite or attempt.work.wrote
         await self._dest_token(attempt)
+        if is_signed(_value(attempt.dest_token)):
+            attempt.sent = False
+            raise CopyError(Failure(Side.TRANSFER, ErrorClass.internal, "the worker died while it copied"))
         found = await self._look_around(attempt)
         if found is not None and self._right(attempt, found):
             attempt.sent = False
@@ -373,6 +442,9 @@ class Copier:
     async def _clean(self, attempt: _Attempt) -> _Done:
         """Remove what an aborted copy left, unless it is the right file after all and is to stay."""
         await self._dest_token(attempt)
+        if is_signed(_value(attempt.dest_token)):
+            # S3 keeps nothing of a PUT that broke off.
+            return _Done(0, existed=True)
         if attempt.work.transient:
             await self._still_ours(self._ledger.holds(attempt.work))
             await self._storage.delete(attempt.work.dest_url, _value(attempt.dest_token))
@@ -430,6 +502,14 @@ def _begin(work: Work) -> _Attempt:
         return _Attempt(work, None, None, work.size_bytes)
     # A client that wants a check and names no checksum gets the one that all storage of the field knows.
     return _Attempt(work, algorithm or checksums.ALGORITHMS["adler32"], checksum, work.size_bytes)
+
+
+def _compared(attempt: _Attempt, found: Found) -> str:
+    """What was compared of a file that came from a store or went to one: not all of them tell checksums."""
+    if attempt.checksum is not None and found.checksum is not None:
+        return f"size and {attempt.checksum.algorithm.name}"
+    wanted = attempt.algorithm.name if attempt.algorithm else "checksum"
+    return f"checked by size only: {'the source' if attempt.checksum is None else 'the store'} tells no {wanted}"
 
 
 def _value(token: Token | None) -> str | None:

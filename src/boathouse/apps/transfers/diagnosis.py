@@ -60,7 +60,8 @@ _SAYS = {
     ErrorClass.internal: "a fault of the transfer service",
 }
 _DO = {
-    ErrorClass.auth: "submit again with a token that names {name} as audience, allows {scope} on the path, and lives",
+    ErrorClass.auth: "submit again with a token that names {name} as audience, allows {scope} on the path, and lives; "
+    "for a store of the facility file, see its user, secret_file and region",
     ErrorClass.source: "see whether the file is at the source; if not, let the catalogue forget the replica",
     ErrorClass.destination: "see the storage element's log then, and whether its disk is full; try again later",
     ErrorClass.exists: "compare the two files; remove the one that is there, or submit again with overwrite",

@@ -23,7 +23,7 @@ from enum import StrEnum
 from http import HTTPStatus
 
 LONGEST_REASON = 2048
-_QUERY = re.compile(r"(\b(?:https|davs|http)://[^\s?]*)\?\S*")
+_QUERY = re.compile(r"(\b(?:https|davs|s3s|http)://[^\s?]*)\?\S*")
 
 
 def printable(text: str) -> str:

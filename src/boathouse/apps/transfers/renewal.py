@@ -2,7 +2,8 @@
 
 A token that would run out is exchanged for one of the same audience and scope. A token that somebody submits for a
 *destination* with a copy door is exchanged for one of the door's audience: people cannot have such tokens, since the
-door trusts the paths that it is asked for. A source's token never is: the destination would see it.
+door trusts the paths that it is asked for. A source's token is only if the source sends the file to a store, which does
+not see it; a destination that fetches would.
 
 Only a token of the person or client who submitted the job, for an element that the settings know, is exchanged at all;
 whoever found somebody else's token gets nothing for it here that it is not good for by itself.
@@ -69,16 +70,22 @@ class Renewal:
         """Close all connections."""
         await self._session.close()
 
-    async def usable(self, token: Token | None, side: Side, margin_s: float) -> Token | None:
+    async def usable(self, token: Token | None, side: Side, margin_s: float, *, asked: bool = False) -> Token | None:
         """The token if it lives for ``margin_s`` more and its host takes it, else its successor.
+
+        Args:
+            token: the token.
+            side: whose it is.
+            margin_s: how long it is to live.
+            asked: whether its host is asked to copy; no other server sees the token then.
 
         Raises:
             CopyError: it cannot be used, and there is no successor; the issuer's words are in the cause.
         """
         if token is None:
             return None
-        if side is Side.DESTINATION and not self._fits(token):
-            return await self._renew(token, margin_s, audience=self._door_audience(token))
+        if asked and not self._fits(token):
+            return await self._renew(token, margin_s, audience=self._door_audience(token, side))
         if token.expires_at is None or _lives(token, margin_s):
             return token
         try:
@@ -130,7 +137,7 @@ class Renewal:
         """Whether its host takes it: a copy door wants a token of its own audience."""
         return token.host not in self._element or _address(token.host) in _audience(jwt.payload(token.value))
 
-    def _door_audience(self, token: Token) -> str:
+    def _door_audience(self, token: Token, side: Side) -> str:
         """The audience of a door, for a token that opens the element itself.
 
         Raises:
@@ -138,7 +145,7 @@ class Renewal:
         """
         element = _address(self._element[token.host])
         if element not in _audience(jwt.payload(token.value)):
-            raise CopyError(Failure(Side.DESTINATION, ErrorClass.auth, f"the token is not for {element}"))
+            raise CopyError(Failure(side, ErrorClass.auth, f"the token is not for {element}"))
         return _address(token.host)
 
     async def _exchange(self, token: Token, audience: str | None) -> str:

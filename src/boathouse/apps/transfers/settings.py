@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -100,6 +101,44 @@ class TrustedIssuer(_Model):
     """The VO of its people, whatever groups their tokens name."""
 
 
+class StoreKind(StrEnum):
+    """What a store speaks."""
+
+    s3 = "s3"
+    """Amazon's S3, opened by signed requests."""
+    webdav = "webdav"
+    """WebDAV without third-party copies, opened by a password or a bearer token."""
+
+
+class Store(_Model):
+    """Storage of somebody else's that files may be copied from and to."""
+
+    name: str
+    """Its name in the facility."""
+    kind: StoreKind
+    """What it speaks."""
+    host: str
+    """``host:port``; without port 443."""
+    path: str = ""
+    """Where its files lie: for S3 the bucket, and a prefix."""
+    region: str = "us-east-1"
+    """Region that signatures name."""
+    user: str = ""
+    """Access key, or user name."""
+    secret: str = Field("", repr=False)
+    """Secret key, password, or bearer token if there is no user; without it the store is not opened for anybody."""
+    write: bool = False
+    """Whether files may be copied into it."""
+    groups: tuple[str, ...] = ()
+    """Groups, ``/vo/group``, whose members use the secret, besides operators."""
+    subjects: tuple[str, ...] = ()
+    """Subjects that use the secret as well."""
+
+    def holds(self, host: str, path: str) -> bool:
+        """Whether a URL's host and path are those of a file in it."""
+        return host == self.host and path.startswith(f"{self.path}/")
+
+
 class Pages(_Model):
     """Pages for people."""
 
@@ -148,6 +187,8 @@ class Settings(_Model):
     """Storage elements, ``host:port``, that may be copied into besides those of ``doors``."""
     copy_from: tuple[IPvAnyNetwork, ...] = ()
     """Networks of private addresses that may be copied from, besides the elements of ``doors``."""
+    stores: tuple[Store, ...] = ()
+    """Storage of others' to copy from and to."""
     operators: tuple[str, ...] = ()
     """Subjects that may see and cancel everybody's jobs."""
     trusted: tuple[TrustedIssuer, ...] = ()

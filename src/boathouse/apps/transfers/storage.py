@@ -6,19 +6,24 @@ Redirects are not followed, since a token would go with them to a host that it w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 
 import aiohttp
+from aiohttp.client import _RequestContextManager
 from yarl import URL
 
+from boathouse.apps.transfers import stores as stores_module
 from boathouse.apps.transfers.checksums import Algorithm, Checksum, from_headers
 from boathouse.apps.transfers.failures import CopyError, ErrorClass, Failure, Side, of_status
 from boathouse.apps.transfers.markers import Progress
-from boathouse.apps.transfers.settings import Limits
+from boathouse.apps.transfers.settings import Limits, StoreKind
+from boathouse.apps.transfers.stores import Asked, Stores, is_signed
+from boathouse.apps.transfers.tickets import Ticket, Tickets
 from boathouse.apps.transfers.urls import host_of
 
 _KEEP_ALIVE_S = 25.0
@@ -73,10 +78,14 @@ class Storage:
     Args:
         ca_file: CAs that their certificates must chain to.
         limits: the limits.
+        stores: storage of others', with what opens it.
+        tickets: lead elements to what takes signed requests only.
     """
 
-    def __init__(self, ca_file: Path, limits: Limits) -> None:
+    def __init__(self, ca_file: Path, limits: Limits, stores: Stores, tickets: Tickets) -> None:
         self._limits = limits
+        self.stores = stores
+        self.tickets = tickets
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 ssl=ssl.create_default_context(cafile=str(ca_file)),
@@ -113,7 +122,7 @@ class Storage:
         Raises:
             CopyError: the storage element could not be asked, or refused to answer.
         """
-        headers = _authorization(token)
+        headers: dict[str, str] = {}
         patience_s = [self._limits.answer_s]
         if algorithm is not None:
             headers |= {"Want-Digest": algorithm.name, "Want-Repr-Digest": f"{algorithm.field}=10"}
@@ -125,7 +134,7 @@ class Storage:
         status, found = 0, None
         for number, answer_s in enumerate(patience_s, start=1):
             try:
-                status, found = await self._head(url, headers, algorithm, answer_s)
+                status, found = await self._head(self._asked(side, "HEAD", url, token, headers), algorithm, answer_s)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 if number == len(patience_s) or not _timed_out(error):
                     raise CopyError(_unreached(side, url, error)) from error
@@ -136,16 +145,88 @@ class Storage:
             raise CopyError(of_status(side, status, "to HEAD", host_of(url)))
         return found
 
-    async def _head(
-        self, url: str, headers: dict[str, str], algorithm: Algorithm | None, answer_s: float
-    ) -> tuple[int, Found | None]:
-        async with self._session.request(
-            "HEAD", URL(url, encoded=True), headers=headers, allow_redirects=False, timeout=self._timeout(answer_s)
-        ) as reply:
-            if reply.status != HTTPStatus.OK:
+    async def head(self, url: str, token: str | None) -> tuple[int, Found | None]:
+        """Status and size of a source, asked once.
+
+        Raises:
+            CopyError: it could not be asked.
+        """
+        try:
+            return await self._head(self._asked(Side.SOURCE, "HEAD", url, token), None, self._limits.answer_s)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise CopyError(_unreached(Side.SOURCE, url, error)) from error
+
+    async def _head(self, asked: Asked, algorithm: Algorithm | None, answer_s: float) -> tuple[int, Found | None]:
+        async with self._send(asked, answer_s) as reply:
+            if asked.method == "HEAD" and reply.status != HTTPStatus.OK:
+                return reply.status, None
+            size = reply.content_length if asked.method == "HEAD" else stores_module.size(reply.status, reply.headers)
+            if size is None and asked.method != "HEAD":
                 return reply.status, None
             checksum = from_headers(reply.headers, algorithm) if algorithm else None
-            return reply.status, Found(reply.content_length, checksum)
+            if checksum is None and algorithm and asked.of_s3:
+                checksum = stores_module.checksum(reply.headers, algorithm)
+            return HTTPStatus.OK, Found(size, checksum)
+
+    def _send(self, asked: Asked, answer_s: float) -> _RequestContextManager:
+        return self._session.request(
+            asked.method,
+            URL(asked.url, encoded=True),
+            headers=asked.headers,
+            allow_redirects=False,
+            timeout=self._timeout(answer_s),
+        )
+
+    def _asked(
+        self, side: Side, method: str, url: str, token: str | None, headers: Mapping[str, str] | None = None
+    ) -> Asked:
+        """A request with what opens its place.
+
+        Raises:
+            CopyError: that is not to be had any more.
+        """
+        try:
+            return self.stores.ask(method, url, token, headers)
+        except LookupError as error:
+            raise CopyError(Failure(side, ErrorClass.auth, str(error))) from error
+
+    def signed(self, ticket: Ticket) -> str:
+        """The URL that a ticket leads to."""
+        return self._asked(Side.TRANSFER, ticket.method, ticket.url, ticket.credential, ticket.headers).url
+
+    async def make_room(self, url: str, token: str | None) -> None:
+        """Make the collections of a file in a WebDAV store; elements and S3 make them by themselves.
+
+        Raises:
+            CopyError: the store could not be asked, or refused.
+        """
+        store = self.stores.at(url)
+        if store is None or store.kind is not StoreKind.webdav:
+            return
+        wanted = [url.rpartition("/")[0]]
+        # 409 says that the collection above is missing (RFC 4918 section 9.3.1).
+        while (answer := await self._make(wanted[-1], token))[0] == HTTPStatus.CONFLICT:
+            above = wanted[-1].rpartition("/")[0]
+            if self.stores.at(f"{above}/") is not store:
+                break
+            wanted.append(above)
+        for collection in reversed(wanted[:-1]):
+            _require_made(answer, url)
+            answer = await self._make(collection, token)
+        _require_made(answer, url)
+
+    async def _make(self, url: str, token: str | None) -> tuple[int, str]:
+        try:
+            asked = self._asked(Side.DESTINATION, "MKCOL", f"{url}/", token)
+            try:
+                reply = await self._send(asked, self._limits.answer_s)
+            except aiohttp.ServerDisconnectedError:
+                # The kept connection had been closed by the server meanwhile.
+                reply = await self._send(asked, self._limits.answer_s)
+            async with reply:
+                return reply.status, await _text(reply)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise CopyError(_unreached(Side.DESTINATION, url, error)) from error
 
     async def delete(self, url: str, token: str | None) -> None:
         """Remove a file at the destination; one that is not there is removed.
@@ -153,14 +234,9 @@ class Storage:
         Raises:
             CopyError: the storage element could not be asked, or refused.
         """
+        asked = self._asked(Side.DESTINATION, "DELETE", url, token)
         try:
-            async with self._session.request(
-                "DELETE",
-                URL(url, encoded=True),
-                headers=_authorization(token),
-                allow_redirects=False,
-                timeout=self._timeout(self._limits.answer_s),
-            ) as reply:
+            async with self._send(asked, self._limits.answer_s) as reply:
                 if reply.status >= 300 and reply.status != HTTPStatus.NOT_FOUND:
                     text = await _text(reply)
                     raise CopyError(of_status(Side.DESTINATION, reply.status, f"to DELETE: {text}", host_of(url)))
@@ -202,11 +278,36 @@ class Storage:
         """
         asked, other = ("Source", "Destination") if push else ("Destination", "Source")
         ends = {"Destination": (destination, destination_token), "Source": (source, source_token)}
-        url, token = ends[asked]
-        headers = _authorization(token) | _copy_headers(other, *ends[other], overwrite=overwrite, checksum=checksum)
         side = Side.SOURCE if push else Side.DESTINATION
+        with self._way(other, *ends[other], checksum) as way:
+            request = self._asked(
+                side, "COPY", *ends[asked], {**way, **_copy_headers(overwrite=overwrite, checksum=checksum)}
+            )
+            answer = await self._follow_copy(side, request, moved)
+        return answer if answer.progress.succeeded else replace(answer, text=stores_module.words(answer.text))
+
+    @contextlib.contextmanager
+    def _way(self, name: str, url: str, token: str | None, checksum: Checksum | None) -> Iterator[dict[str, str]]:
+        """What a COPY says of the other end (``Source`` or ``Destination``), beside the right to it."""
+        method = "PUT" if name == "Destination" else "GET"
+        asked = self._asked(Side.DESTINATION if method == "PUT" else Side.SOURCE, method, url, token)
+        if token is None or not asked.of_s3:
+            given = {f"TransferHeader{header}": value for header, value in asked.headers.items()}
+            yield {name: url, **given}
+            return
+        more = {}
+        if method == "PUT" and checksum is not None and checksum.algorithm.name == "crc32c" and not is_signed(token):
+            # The store compares it with what arrives, and keeps it.
+            more = {"x-amz-checksum-crc32c": checksum.base64}
+        with self.tickets.issue(method, url, token, more) as ticket:
+            headers = {"Authorization": f"Bearer {ticket.value}", **more}
+            yield {name: ticket.at, **{f"TransferHeader{header}": value for header, value in headers.items()}}
+
+    async def _follow_copy(self, side: Side, asked: Asked, moved: Callable[[Progress], Awaitable[None]]) -> CopyAnswer:
+        """Send a COPY and read its answer to the end."""
+        url = asked.url
         try:
-            reply = await self._begin(url, headers)
+            reply = await self._begin(url, asked.headers)
             async with reply:
                 progress = Progress()
                 if not 200 <= reply.status < 300:
@@ -218,11 +319,11 @@ class Storage:
         except aiohttp.ServerTimeoutError as error:
             raise CopyError(_unreached(side, url, error)) from error
         except (aiohttp.ClientError, OSError) as error:
-            kind = ErrorClass.source if push else ErrorClass.destination
+            kind = ErrorClass.source if side is Side.SOURCE else ErrorClass.destination
             failure = Failure(side, kind, f"the copy broke off: {_words(error)}")
             raise CopyError(failure) from error
 
-    async def _begin(self, destination: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
+    async def _begin(self, destination: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
         """Send a COPY; once more if the kept connection had been closed by the server meanwhile."""
         url, timeout = URL(destination, encoded=True), self._timeout(self._limits.stall_s)
         try:
@@ -259,22 +360,16 @@ class Storage:
         await reply.read()
 
 
-def _authorization(token: str | None) -> dict[str, str]:
-    return {} if token is None else {"Authorization": f"Bearer {token}"}
+def _require_made(answer: tuple[int, str], url: str) -> None:
+    """Make sure that there is a collection: it was made, or was there (405)."""
+    status, text = answer
+    if status >= 300 and status != HTTPStatus.METHOD_NOT_ALLOWED:
+        raise CopyError(of_status(Side.DESTINATION, status, f"to MKCOL: {text}", host_of(url)))
 
 
-def _copy_headers(
-    name: str, url: str, token: str | None, *, overwrite: bool, checksum: Checksum | None
-) -> dict[str, str]:
-    """What a COPY says of the other end (``Source`` or ``Destination``) and the file, beside the right to make it."""
-    headers = {
-        name: url,
-        "Credential": "none",
-        "Overwrite": "T" if overwrite else "F",
-        "RequireChecksumVerification": "false",
-    }
-    if token is not None:
-        headers["TransferHeaderAuthorization"] = f"Bearer {token}"
+def _copy_headers(*, overwrite: bool, checksum: Checksum | None) -> dict[str, str]:
+    """What a COPY says of the file."""
+    headers = {"Credential": "none", "Overwrite": "T" if overwrite else "F", "RequireChecksumVerification": "false"}
     if checksum:
         headers["Repr-Digest"] = checksum.repr_digest
     return headers

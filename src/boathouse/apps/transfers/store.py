@@ -36,6 +36,8 @@ class Caller:
     vo: str
     expires_at: datetime
     operator: bool
+    groups: tuple[str, ...] = ()
+    """``/vo/group``."""
 
     @property
     def sees(self) -> str | None:

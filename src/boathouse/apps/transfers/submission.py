@@ -6,12 +6,13 @@ import itertools
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from boathouse.apps.transfers import checksums, urls
+from boathouse.apps.transfers import checksums, signing, urls
 from boathouse.apps.transfers.states import JobType
+from boathouse.apps.transfers.stores import signed
 from boathouse.errors import InputError
 
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
@@ -34,10 +35,11 @@ class Place:
     """One place to copy a file from or to."""
 
     surl: str
-    """The URL as the client wrote it."""
+    """The URL as the client wrote it, without a signature."""
     url: str
-    """What is asked of the server."""
+    """What is asked of the server, without a signature."""
     token: str | None
+    """What opens it: a bearer token, or as in :mod:`boathouse.apps.transfers.stores`."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,14 @@ def _fault(what: str, got: object = None) -> InputError:
     return InputError(what, got=None if got is None else repr(got)[:200])
 
 
-def parse(body: object, *, files_per_job: int, doors: Mapping[str, str], https_of: Mapping[str, str]) -> Submission:
+def parse(
+    body: object,
+    *,
+    files_per_job: int,
+    doors: Mapping[str, str],
+    https_of: Mapping[str, str],
+    stores: Collection[str] = (),
+) -> Submission:
     """A submission from the body's JSON.
 
     Args:
@@ -88,6 +97,7 @@ def parse(body: object, *, files_per_job: int, doors: Mapping[str, str], https_o
         files_per_job: most files.
         doors: copy door by storage element, each ``host:port``.
         https_of: ``host:port`` for https of a storage element, by that for the XRootD protocol.
+        stores: ``host:port`` of storage of others', which needs no token here and cannot copy by itself.
 
     Raises:
         InputError: the body is not a submission that this service can carry out; the first fault is named.
@@ -107,7 +117,7 @@ def parse(body: object, *, files_per_job: int, doors: Mapping[str, str], https_o
             raise _fault(f"there is no tape here that {name} could wait for", params[name])
     if len(files) > files_per_job:
         raise _fault(f"too many files in one job: at most {files_per_job}", len(files))
-    transfers = tuple(_transfer(entry, number, doors, https_of) for number, entry in enumerate(files))
+    transfers = tuple(_transfer(entry, number, doors, https_of, stores) for number, entry in enumerate(files))
     if (total := sum(len(each.sources) for each in transfers)) > _SOURCES_PER_FILE * files_per_job:
         raise _fault(f"too many sources in one job: at most {_SOURCES_PER_FILE * files_per_job}", total)
     destinations = [each.destination.url for each in transfers]
@@ -144,7 +154,9 @@ def _require_chain(transfers: Sequence[Transfer], doors: Mapping[str, str]) -> N
             raise _fault(f"files[{number}] does not begin where the hop before it ends", after.sources[0].surl)
 
 
-def _transfer(entry: object, number: int, doors: Mapping[str, str], https_of: Mapping[str, str]) -> Transfer:
+def _transfer(
+    entry: object, number: int, doors: Mapping[str, str], https_of: Mapping[str, str], stores: Collection[str]
+) -> Transfer:
     if not isinstance(entry, Mapping):
         raise _fault(f"files[{number}] must be an object")
     where = f"files[{number}]"
@@ -159,7 +171,8 @@ def _transfer(entry: object, number: int, doors: Mapping[str, str], https_of: Ma
         raise _fault(f"{where} must have one destination", len(destinations))
     if destinations[0].url in {source.url for source in sources}:
         raise _fault(f"{where}: source and destination are the same", destinations[0].surl)
-    if destinations[0].token is None:
+    to_store = urls.host_of(destinations[0].url) in stores
+    if destinations[0].token is None and not to_store:
         raise _fault(f"{where}: destination_tokens must hold a token")
     size = entry.get("filesize")
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 2**63):
@@ -168,6 +181,9 @@ def _transfer(entry: object, number: int, doors: Mapping[str, str], https_of: Ma
     if checksum is not None and not isinstance(checksum, str):
         raise _fault(f"{where}: checksum must be ALGORITHM:value", checksum)
     checksums.parse(checksum)
+    if to_store:
+        # The source sends, so it is asked at its door.
+        sources = tuple(replace(source, url=urls.at_door(source.url, doors)) for source in sources)
     return Transfer(
         sources=sources,
         destination=replace(destinations[0], url=urls.at_door(urls.plain(destinations[0].url), doors)),
@@ -200,13 +216,17 @@ def _side(
     if not isinstance(tokens, list) or len(tokens) != len(places):
         raise _fault(f"{where}: {token_name} must be a list as long as {name}")
     return tuple(
-        Place(
-            surl=place,
-            url=urls.request_url(urls.over_https(place, https_of)),
-            token=_token(token, f"{where}: {token_name}"),
-        )
+        _place(place, urls.request_url(urls.over_https(place, https_of)), _token(token, f"{where}: {token_name}"))
         for place, token in zip(places, tokens, strict=True)
     )
+
+
+def _place(surl: str, url: str, token: str | None) -> Place:
+    """A place; a signature in its URL is kept where tokens are, and shown to nobody."""
+    if "?" not in url:
+        return Place(surl, url, token)
+    bare, query = signing.split(url)
+    return Place(surl.partition("?")[0], bare, signed(query)) if query else Place(surl, url, token)
 
 
 def _token(value: object, where: str) -> str | None:

@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from boathouse.errors import InputError
 
-_SCHEMES = {"https": "https", "davs": "https"}
+_SCHEMES = {"https": "https", "davs": "https", "s3s": "https"}
 _XROOTD = frozenset({"root", "roots", "xroot", "xroots"})
 _XROOTD_PORT = 1094
 _LONGEST = 2048
@@ -30,7 +30,8 @@ _HOST = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\]")
 def request_url(text: object) -> str:
     """The https URL to ask a server for a file that a client named.
 
-    ``davs://`` is https with WebDAV verbs; its host and path stay. Plain http is refused: a token would go over it.
+    ``davs://`` is https with WebDAV verbs, ``s3s://`` S3 over https; host and path stay. Plain http is refused: a
+    token would go over it.
 
     Raises:
         InputError: the scheme is another one, or the text is not a URL of a file, or it could smuggle in a header.

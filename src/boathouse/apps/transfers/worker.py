@@ -32,6 +32,8 @@ from boathouse.apps.transfers.settings import Settings
 from boathouse.apps.transfers.settlement import Settlement
 from boathouse.apps.transfers.states import FileState
 from boathouse.apps.transfers.storage import Storage
+from boathouse.apps.transfers.stores import Stores
+from boathouse.apps.transfers.tickets import Tickets
 from boathouse.apps.transfers.work import Outcome, Task, Token, Work
 
 log = logging.getLogger(__name__)
@@ -80,9 +82,10 @@ class Worker:
         self._queue = Queue(engine, seal, settings.limits)
         self._settlement = Settlement(settings.limits, self._queue.worker)
         self.hub = Hub(settings.database_url.replace("+psycopg", "", 1), self._queue.worker)
-        self._storage = Storage(settings.ca_file, settings.limits)
+        tickets = Tickets(f"https://{settings.listen_address}:{settings.port}")
+        self.storage = Storage(settings.ca_file, settings.limits, Stores(settings.stores), tickets)
         self._renewal = Renewal(settings, self._current, self._renewed)
-        self._copier = Copier(self._storage, self._renewal, self, settings, denied)
+        self._copier = Copier(self.storage, self._renewal, self, settings, denied)
         self._meter = Meter()
         self._optimizer = Optimizer(engine, settings.limits)
         self._running: dict[int, tuple[Work, asyncio.Task[None]]] = {}
@@ -133,7 +136,7 @@ class Worker:
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
-        await self._storage.close()
+        await self.storage.close()
         await self._renewal.close()
         self._threads.shutdown()
 

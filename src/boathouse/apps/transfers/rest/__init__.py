@@ -16,12 +16,13 @@ from boathouse.apps.transfers.rest.files import Files
 from boathouse.apps.transfers.rest.jobs import Jobs
 from boathouse.apps.transfers.rest.operating import Operating
 from boathouse.apps.transfers.rest.people import People
+from boathouse.apps.transfers.rest.signed import Signed
 from boathouse.apps.transfers.rest.state import State
 
 
 def routes(services: Services) -> list[Route]:
     """All routes of the service; the first that fits a path and its method answers."""
-    parts = (State, People, Operating, Config, Archive, Files, Jobs)
+    parts = (State, People, Operating, Config, Archive, Files, Signed, Jobs)
     found = [route for part in parts for route in part(services).routes]
     pages = services.settings.pages
     return [*found, *PageRoutes(services, pages).routes] if pages else found

@@ -23,6 +23,7 @@ from boathouse.apps.transfers.auth import Gate
 from boathouse.apps.transfers.configuration import Configuration
 from boathouse.apps.transfers.events import Changes
 from boathouse.apps.transfers.metrics import Metrics
+from boathouse.apps.transfers.openings import Openings
 from boathouse.apps.transfers.overview import Overview
 from boathouse.apps.transfers.reach import Reach
 from boathouse.apps.transfers.settings import Settings
@@ -60,6 +61,8 @@ class Services:
     """This process's counters."""
     overview: Overview
     """The queue and the links."""
+    openings: Openings
+    """What may be done with stores."""
     reach: Reach
     """Where files may be copied from."""
     settings: Settings

@@ -71,7 +71,7 @@ class Jobs(Handlers):
 
     async def submit(self, request: Request) -> Response:
         """Submit a job."""
-        await self._caller(request)
+        caller = await self._caller(request)
         body = await self._body(request)
         settings, reach = self._services.settings, self._services.reach
         # Thousands of files take a while, and copies go on meanwhile.
@@ -81,7 +81,9 @@ class Jobs(Handlers):
             files_per_job=settings.limits.files_per_job,
             doors=settings.doors,
             https_of=settings.https_of,
+            stores=self._services.openings.stores.hosts,
         )
+        parsed = await thread(self._services.openings.admit, parsed, caller)
         reach.check_destinations(each.destination.url for each in parsed.transfers)
         await self._look_up(reach.unknown(place.url for each in parsed.transfers for place in each.sources))
         return JSONResponse({"job_id": await thread(self._take, parsed, request.headers.get("authorization"))})
