@@ -45,7 +45,7 @@ def service(box: Box, cloud: S3) -> Iterator[Service]:
         {"name": "theirs", "path": "/theirs", **own},
         {"name": "archive", "path": "/archive", **own, **key, "write": False},
     ]
-    made = box.service("s3", stores=stores, limits={"retry_delay_s": 0.1}).start()
+    made = box.service("s3", stores=stores, copy_from=[], limits={"retry_delay_s": 0.1}).start()
     yield made
     made.stop()
 
@@ -208,6 +208,7 @@ def test_a41_two_signed_urls_of_one_object_are_one_destination(
         ([], "/elsewhere/f", ["/escape/cms"], "no store that files may be copied into"),
         ([], "/lake/f", ["/escape/atlas"], "nothing opens the store cloud for you"),
         (["/lake/f"], "", ["/escape/atlas"], "nothing opens the store cloud for you"),
+        (["/outside/f"], "", ["/escape/cms"], "the source is at a private address"),
     ],
 )
 def test_a41_what_may_not_be_is_refused_with_the_remedy(
@@ -222,6 +223,13 @@ def test_a41_what_may_not_be_is_refused_with_the_remedy(
     reply = service.request("POST", "/jobs", {"files": [file]}, token=token)
     assert reply.status == 400, reply.body
     assert said in reply.body["message"]
+
+
+def test_a41_no_token_of_the_lake_goes_to_a_store(box: Box, service: Service, cloud: S3) -> None:
+    token = box.issuer.token("127.0.0.2", "fts", subject="dave", **{"wlcg.groups": ["/escape/atlas"]})
+    file = box.file("/lake/cms/refused", b"x", sources=[source(cloud, "/lake/f")]) | {"source_tokens": [token]}
+    reply = service.request("POST", "/jobs", {"files": [file]}, token=token)
+    assert (reply.status, "nothing opens the store cloud for you" in reply.body["message"]) == (400, True)
 
 
 def test_a41_nobody_gets_at_an_object_without_a_ticket(service: Service) -> None:

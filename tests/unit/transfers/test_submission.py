@@ -125,6 +125,8 @@ def test_an_element_and_its_door_are_one_destination_in_either_protocol(other: s
     [
         {"destinations": ["davs://b/lake/f?v=2"]},
         {"sources": ["davs://b:1/lake/f%3F"]},
+        {"sources": ["davs://b:1/lake/f?authz=Bearer%20x&sig=1"]},
+        {"destinations": ["davs://b:1/lake/f?sig=1"]},
         {"sources": [f"davs://a/{number}" for number in range(17)], "source_tokens": None},
         {"destination_tokens": ["x" * 8193]},
         {"metadata": {"note": "x" * 20_000}},

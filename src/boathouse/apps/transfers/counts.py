@@ -24,9 +24,8 @@ _WAITING = text("""
     SELECT coalesce(sum(files), 0)::bigint, coalesce(sum(files) FILTER (WHERE vo = :vo), 0)::bigint
     FROM file_counts WHERE state <> 'UNCLEAN'""")
 _GROUPS = text("""
-    SELECT count(*)::int FROM (
-      SELECT 1 FROM file_counts WHERE vo = :vo AND state <> 'UNCLEAN'
-      GROUP BY activity, source_host, dest_host HAVING sum(files) > 0) groups""")
+    SELECT activity, source_host, dest_host FROM file_counts WHERE vo = :vo AND state <> 'UNCLEAN'
+    GROUP BY activity, source_host, dest_host HAVING sum(files) > 0""")
 _MERGE = text("""
     WITH gone AS (DELETE FROM file_counts RETURNING *)
     INSERT INTO file_counts (vo, activity, source_host, dest_host, state, files)
@@ -50,9 +49,9 @@ def waiting(connection: Connection, vo: str) -> tuple[int, int]:
     return int(total), int(own)
 
 
-def groups(connection: Connection, vo: str) -> int:
-    """How many different activities and links the files of a VO wait for."""
-    return int(connection.scalar(_GROUPS, {"vo": vo}) or 0)
+def groups(connection: Connection, vo: str) -> frozenset[tuple[str, str, str]]:
+    """What the files of a VO wait for: activity, and hosts of source and destination."""
+    return frozenset((row[0], row[1], row[2]) for row in connection.execute(_GROUPS, {"vo": vo}))
 
 
 def merge(connection: Connection) -> None:

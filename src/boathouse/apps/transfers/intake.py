@@ -17,7 +17,7 @@ from boathouse.apps.transfers.settings import Limits
 from boathouse.apps.transfers.states import FileState, JobState, JobType
 from boathouse.apps.transfers.submission import Place, Submission, Transfer
 from boathouse.apps.transfers.tables import jobs, tokens
-from boathouse.errors import ServiceError
+from boathouse.errors import InputError, ServiceError
 
 _ROWS_AT_ONCE = 1000
 """Files in one statement: enough that its round trip does not count, and no more memory for larger jobs."""
@@ -58,6 +58,7 @@ def require_room(connection: Connection, submission: Submission, vo: str, limits
     """Make sure that there is room for a job.
 
     Raises:
+        InputError: the job by itself is for too many things.
         FullError: too many files wait already, of all VOs or of this one, or for too many things.
     """
     total, own = counts.waiting(connection, vo)
@@ -74,12 +75,18 @@ def require_room(connection: Connection, submission: Submission, vo: str, limits
         for each in submission.transfers
         for source in each.sources
     }
+    if len(new) > limits.groups_per_vo:
+        raise InputError(
+            "too many different activities and links in one job",
+            expected=f"at most {limits.groups_per_vo}",
+            got=str(len(new)),
+        )
     known = counts.groups(connection, vo)
-    if known + len(new) > limits.groups_per_vo:
+    if len(known | new) > limits.groups_per_vo:
         raise FullError(
             f"files of {vo} wait for too many different activities and links: submit again later",
             expected=f"at most {limits.groups_per_vo}",
-            got=f"{known} and {len(new)} more",
+            got=f"{len(known)} and {len(new - known)} more",
         )
 
 

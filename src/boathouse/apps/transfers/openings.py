@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from boathouse.apps.transfers import stores, urls
-from boathouse.apps.transfers.settings import Settings, Store
+from boathouse.apps.transfers import jwt, stores, urls
+from boathouse.apps.transfers.settings import Settings, Store, StoreKind
 from boathouse.apps.transfers.store import Caller
 from boathouse.apps.transfers.stores import Stores
 from boathouse.apps.transfers.submission import Place, Submission, Transfer
@@ -26,6 +26,7 @@ class Openings:
     def __init__(self, settings: Settings) -> None:
         self.stores = Stores(settings.stores)
         self._elements = settings.elements
+        self._issuer = settings.issuer
 
     def admit(self, submission: Submission, caller: Caller) -> Submission:
         """The submission, with what opens each of its places at a store.
@@ -80,13 +81,12 @@ class Openings:
             )
         return place
 
-    @staticmethod
-    def _opened(place: Place, store: Store, caller: Caller) -> Place:
+    def _opened(self, place: Place, store: Store, caller: Caller) -> Place:
         """A place with what opens it: the store's secret if the caller may use that, or what the caller brought."""
         may = caller.operator or caller.subject in store.subjects or not set(store.groups).isdisjoint(caller.groups)
         if may and store.secret:
             return replace(place, token=stores.own(store.name))
-        if place.token is None:
+        if place.token is None or not self._is_for(store, place.token):
             raise InputError(
                 f"nothing opens the store {store.name} for you",
                 expected="a signed URL, a token of the store's, or a group that the facility's secret is lent to",
@@ -94,3 +94,15 @@ class Openings:
                 remedy=f"stores.{store.name}.groups: [GROUP] in the facility file" if store.secret else "sign the URL",
             )
         return place
+
+    def _is_for(self, store: Store, token: str) -> bool:
+        """Whether the store may see it: S3 knows signatures only, and a token of the lake says whom it is for."""
+        if stores.is_signed(token):
+            return True
+        claims = jwt.payload(token)
+        audience = claims.get("aud")
+        named = audience if isinstance(audience, list) else [audience]
+        is_of_lake = claims.get("iss") == self._issuer
+        return store.kind is not StoreKind.s3 and (
+            not is_of_lake or not {store.host, f"https://{store.host}", store.host.partition(":")[0]}.isdisjoint(named)
+        )

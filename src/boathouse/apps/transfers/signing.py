@@ -20,7 +20,7 @@ _SIGNATURES = frozenset({"x-amz-signature", "x-goog-signature", "signature", "te
 def split(url: str) -> tuple[str, str]:
     """A URL without its query, and the query, if that holds a signature; else the URL and nothing."""
     bare, _, query = url.partition("?")
-    names = {part.partition("=")[0].lower() for part in query.split("&")}
+    names = {unquote(part.partition("=")[0]).lower() for part in query.split("&")}
     return (bare, query) if names & _SIGNATURES else (url, "")
 
 

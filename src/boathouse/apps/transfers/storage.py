@@ -224,7 +224,7 @@ class Storage:
                 # The kept connection had been closed by the server meanwhile.
                 reply = await self._send(asked, self._limits.answer_s)
             async with reply:
-                return reply.status, await _text(reply)
+                return reply.status, stores_module.words(await _text(reply))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise CopyError(_unreached(Side.DESTINATION, url, error)) from error
 
@@ -238,7 +238,7 @@ class Storage:
         try:
             async with self._send(asked, self._limits.answer_s) as reply:
                 if reply.status >= 300 and reply.status != HTTPStatus.NOT_FOUND:
-                    text = await _text(reply)
+                    text = stores_module.words(await _text(reply))
                     raise CopyError(of_status(Side.DESTINATION, reply.status, f"to DELETE: {text}", host_of(url)))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise CopyError(_unreached(Side.DESTINATION, url, error)) from error

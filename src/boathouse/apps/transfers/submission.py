@@ -160,12 +160,13 @@ def _transfer(
     if not isinstance(entry, Mapping):
         raise _fault(f"files[{number}] must be an object")
     where = f"files[{number}]"
-    sources = _side(entry, "sources", "source_tokens", where, https_of)
-    destinations = _side(entry, "destinations", "destination_tokens", where, https_of)
+    own = _Own(doors, https_of)
+    sources = _side(entry, "sources", "source_tokens", where, own)
+    destinations = _side(entry, "destinations", "destination_tokens", where, own)
     if len(sources) > _MOST_SOURCES:
         raise _fault(f"{where}: at most {_MOST_SOURCES} sources", len(sources))
     for source in sources:
-        if urls.host_of(source.url) in doors or urls.host_of(source.url) in doors.values():
+        if own.has(source.url):
             urls.plain(source.url)
     if len(destinations) != 1:
         raise _fault(f"{where} must have one destination", len(destinations))
@@ -205,9 +206,20 @@ def _metadata(value: object, where: str) -> Any:
     return value
 
 
-def _side(
-    entry: Mapping[str, Any], name: str, token_name: str, where: str, https_of: Mapping[str, str]
-) -> tuple[Place, ...]:
+@dataclass(frozen=True)
+class _Own:
+    """The facility's elements: copy door by element, address for https by that for the XRootD protocol."""
+
+    doors: Mapping[str, str]
+    https_of: Mapping[str, str]
+
+    def has(self, url: str) -> bool:
+        """Whether a URL leads to one of them, or to its copy door."""
+        host = urls.host_of(url)
+        return host in self.doors or host in self.doors.values() or host in self.https_of.values()
+
+
+def _side(entry: Mapping[str, Any], name: str, token_name: str, where: str, own: _Own) -> tuple[Place, ...]:
     places, tokens = entry.get(name), entry.get(token_name)
     if not isinstance(places, list) or not places:
         raise _fault(f"{where}: {name} must be a list of URLs", places)
@@ -216,14 +228,19 @@ def _side(
     if not isinstance(tokens, list) or len(tokens) != len(places):
         raise _fault(f"{where}: {token_name} must be a list as long as {name}")
     return tuple(
-        _place(place, urls.request_url(urls.over_https(place, https_of)), _token(token, f"{where}: {token_name}"))
+        _place(
+            place, urls.request_url(urls.over_https(place, own.https_of)), _token(token, f"{where}: {token_name}"), own
+        )
         for place, token in zip(places, tokens, strict=True)
     )
 
 
-def _place(surl: str, url: str, token: str | None) -> Place:
-    """A place; a signature in its URL is kept where tokens are, and shown to nobody."""
-    if "?" not in url:
+def _place(surl: str, url: str, token: str | None, own: _Own) -> Place:
+    """A place; a signature in its URL is kept where tokens are, and shown to nobody.
+
+    The facility's own elements know no signatures, and a token in a URL would pass by all that looks at tokens.
+    """
+    if "?" not in url or own.has(url):
         return Place(surl, url, token)
     bare, query = signing.split(url)
     return Place(surl.partition("?")[0], bare, signed(query)) if query else Place(surl, url, token)

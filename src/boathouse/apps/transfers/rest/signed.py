@@ -37,4 +37,6 @@ class Signed(Handlers):
             raise HTTPException(HTTPStatus.BAD_GATEWAY, error.failure.reason) from error
         if found is None:
             return Response(status_code=status)
-        return Response(headers={"Content-Length": str(found.size_bytes or 0)})
+        if found.size_bytes is None:
+            raise HTTPException(HTTPStatus.BAD_GATEWAY, "The store does not tell the size of the file")
+        return Response(headers={"Content-Length": str(found.size_bytes)})
