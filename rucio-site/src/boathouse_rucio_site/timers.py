@@ -8,7 +8,7 @@ from typing import Any
 from rucio.db.sqla import models
 from rucio.db.sqla.constants import DatabaseOperationType, ReplicaState, RequestState, RuleState
 from rucio.db.sqla.session import db_session
-from sqlalchemy import case, func, null, select
+from sqlalchemy import func, null, select
 from sqlalchemy.sql.expression import false
 
 OVERDUE_S = 2.0
@@ -16,17 +16,18 @@ OVERDUE_S = 2.0
 DELETE_AGAIN_S = 10
 """A deletion that failed is repeated after so long."""
 
-_DELETABLE = (ReplicaState.AVAILABLE, ReplicaState.UNAVAILABLE, ReplicaState.BAD, ReplicaState.BEING_DELETED)
-"""Rucio's reaper passes over the others, whatever their tombstones say."""
+_DELETABLE = (ReplicaState.AVAILABLE, ReplicaState.UNAVAILABLE, ReplicaState.BAD)
+"""Rucio's reaper passes over the others, whatever their tombstones say, but for those that it deletes already."""
 
 
-def _seconds(statement: Any) -> float | None:
+def _seconds(statement: Any, later_s: float = 0.0) -> float | None:
+    """Seconds until the time that a statement gives, and so many later."""
     with db_session(DatabaseOperationType.READ) as session:
         first: dt.datetime | None = session.execute(statement).scalar()
     if first is None:
         return None
     # A tenth more, for the daemons ask for what is strictly past.
-    return max(OVERDUE_S, (first - dt.datetime.now(dt.UTC).replace(tzinfo=None)).total_seconds() + 0.1)
+    return max(OVERDUE_S, (first - dt.datetime.now(dt.UTC).replace(tzinfo=None)).total_seconds() + later_s + 0.1)
 
 
 def _exists(statement: Any) -> bool:
@@ -53,13 +54,12 @@ def next_did_expiry_s() -> float | None:
 def next_deletion_s() -> float | None:
     """Seconds until the reaper takes a replica: at its tombstone, or some time after a deletion that failed."""
     replica = models.RSEFileAssociation
-    again = replica.updated_at + dt.timedelta(seconds=DELETE_AGAIN_S)
-    due = case((replica.state == ReplicaState.BEING_DELETED, again), else_=replica.tombstone)
-    return _seconds(
-        select(func.min(due)).where(
-            replica.tombstone.is_not(null()), replica.lock_cnt == 0, replica.state.in_(_DELETABLE)
-        )
-    )
+    unlocked = (replica.tombstone.is_not(null()), replica.lock_cnt == 0)
+    # Two questions, for each has an index: of tombstones the first, of states the few that are being deleted.
+    first = _seconds(select(func.min(replica.tombstone)).where(*unlocked, replica.state.in_(_DELETABLE)))
+    begun = select(func.min(replica.updated_at)).where(*unlocked, replica.state == ReplicaState.BEING_DELETED)
+    again = _seconds(begun, later_s=DELETE_AGAIN_S)
+    return min((due for due in (first, again) if due is not None), default=None)
 
 
 def stuck_rules() -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +25,7 @@ from rucio.db.sqla.constants import DatabaseOperationType, LockState
 from rucio.db.sqla.session import db_session
 from rucio.web.rest.flaskapi.authenticated_bp import AuthenticatedBlueprint
 from rucio.web.rest.flaskapi.v1.common import ErrorHandlingMethodView, generate_http_error_flask, response_headers
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from boathouse_rucio_site import tokens
 from boathouse_rucio_site.errors import TokenError
@@ -33,6 +34,8 @@ from boathouse_rucio_site.transfertool import ANSWER_S
 
 MOST_FILES = 20
 """Files of a rule that are told of; those that are stuck come first."""
+ALL_ANSWERS_S = 30.0
+"""Time for all questions of one call together; what is left then is not asked."""
 
 _RULE_ID = re.compile(r"[0-9A-Fa-f]{32}")
 
@@ -52,13 +55,11 @@ class RuleWhy(ErrorHandlingMethodView):
             return generate_http_error_flask(404, error)
         except AccessDenied as error:
             return generate_http_error_flask(403, error)
-        jobs: dict[tuple[str, str], Mapping[str, Any]] = {}
+        jobs = _Jobs()
         for file in files:
             request = file["request"]
             if request and request["job"] and request["host"]:
-                key = (request["host"], request["job"])
-                job = jobs[key] if key in jobs else jobs.setdefault(key, _job(*key))
-                file["transfer"] = _of(job, request["destination"])
+                file["transfer"] = _of(jobs.get(request["host"], request["job"]), request["destination"])
         text = json.dumps({"files": files, "left_out": left_out}, cls=APIEncoder)
         return flask.Response(text, content_type="application/json")
 
@@ -78,11 +79,13 @@ def _files(rule_id: str, issuer: str, vo: str) -> tuple[list[dict[str, Any]], in
         rule = get_rule(rule_id, session=session)
         if rule["account"] != account and not is_admin(account, session=session):
             raise AccessDenied(f"The rule belongs to {rule['account'].external}.")
-        query = select(lock).where(lock.rule_id == rule_id, lock.state != LockState.OK)
+        waits = (lock.rule_id == rule_id, lock.state != LockState.OK)
         stuck_first = (lock.state != LockState.STUCK, lock.scope, lock.name)
-        locks = session.execute(query.order_by(*stuck_first)).scalars().all()
-        told = [_file(each, session) for each in locks[:MOST_FILES]]
-    return told, len(locks) - len(told)
+        first = select(lock).where(*waits).order_by(*stuck_first).limit(MOST_FILES)
+        told = [_file(each, session) for each in session.execute(first).scalars().all()]
+        count: int = session.execute(select(func.count()).select_from(lock).where(*waits)).scalar_one()
+    # Between the two questions files may have arrived.
+    return told, max(0, count - len(told))
 
 
 def _file(lock: Any, session: Any) -> dict[str, Any]:
@@ -126,19 +129,56 @@ def _last(model: Any, lock: Any, session: Any, *, tried: bool = False) -> Any:
     return session.execute(select(model).where(*this).order_by(model.created_at.desc()).limit(1)).scalar()
 
 
-def _job(host: str, job_id: str) -> Mapping[str, Any]:
-    """What the transfer service says of a job of Rucio's; ``error`` says why it says nothing."""
-    try:
-        token = tokens.source().get(urlsplit(host).hostname or "", "fts")
-        url = f"{host.rstrip('/')}/jobs/{job_id}/why"
-        headers = {"Authorization": f"Bearer {token}"}
-        response = requests.get(url, headers=headers, timeout=ANSWER_S, allow_redirects=False)
-        if response.status_code == 404:
-            return {"error": "the transfer service has forgotten the job"}
-        response.raise_for_status()
-        document = response.json()
-    except (requests.RequestException, TokenError) as error:
-        return {"error": f"the transfer service cannot be asked: {error}"}
+class _Jobs:
+    """What the transfer services say of Rucio's jobs, each asked once, within :data:`ALL_ANSWERS_S` together.
+
+    A service that did not answer is not asked again.
+    """
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + ALL_ANSWERS_S
+        self._known: dict[tuple[str, str], Mapping[str, Any]] = {}
+        self._silent: dict[str, Mapping[str, Any]] = {}
+
+    def get(self, host: str, job_id: str) -> Mapping[str, Any]:
+        """The service's document of a job; ``error`` says why there is none."""
+        key = (host, job_id)
+        if key not in self._known:
+            self._known[key] = self._silent[host] if host in self._silent else self._ask(host, job_id)
+        return self._known[key]
+
+    def _ask(self, host: str, job_id: str) -> Mapping[str, Any]:
+        left_s = self._until - time.monotonic()
+        if left_s <= 0:
+            return {"error": f"the transfer service was not asked: the {ALL_ANSWERS_S:.0f} s for all answers are over"}
+        try:
+            return _job(host, job_id, left_s)
+        except (requests.ConnectionError, requests.Timeout, TokenError) as error:
+            return self._silent.setdefault(host, _unasked(error))
+        except requests.RequestException as error:
+            return _unasked(error)
+
+
+def _unasked(error: Exception) -> Mapping[str, Any]:
+    return {"error": f"the transfer service cannot be asked: {error}"}
+
+
+def _job(host: str, job_id: str, left_s: float) -> Mapping[str, Any]:
+    """What the transfer service says of a job of Rucio's; ``error`` says why it says nothing.
+
+    Raises:
+        TokenError: there is no token for the service.
+        requests.RequestException: it does not answer, or not as it should.
+    """
+    token = tokens.source().get(urlsplit(host).hostname or "", "fts")
+    url = f"{host.rstrip('/')}/jobs/{job_id}/why"
+    headers = {"Authorization": f"Bearer {token}"}
+    connect_s, answer_s = (min(each, left_s) for each in ANSWER_S)
+    response = requests.get(url, headers=headers, timeout=(connect_s, answer_s), allow_redirects=False)
+    if response.status_code == 404:
+        return {"error": "the transfer service has forgotten the job"}
+    response.raise_for_status()
+    document = response.json()
     return document if isinstance(document, dict) else {"error": "the transfer service's answer is no object"}
 
 
