@@ -27,7 +27,7 @@ class Issuer:
     settings: Settings
     engine: Engine
     statements: Engine
-    """The same connections, where each statement is a transaction."""
+    """The same connections, where each statement is a transaction: what failed may have been done in part."""
     keys: KeyRing
     hasher: Hasher
     mint: Mint

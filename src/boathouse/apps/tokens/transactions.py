@@ -55,7 +55,10 @@ def _alone(issuer: Issuer, work: Work) -> Response:
 
 
 def _clients(issuer: Issuer, jobs: Sequence[Job[Work]]) -> Sequence[Response]:
-    """Tokens for clients: nothing is changed but the audit log, so that each statement may be a transaction."""
+    """Tokens for clients: nothing is changed but the audit log, so that each statement may be a transaction.
+
+    Done again after a fault, it may leave records of tokens that nobody was given.
+    """
 
     def run(connection: Connection) -> list[Response]:
         responses, records = _handle(issuer, Shared(connection, issuer.hasher), jobs)

@@ -47,7 +47,7 @@ class Workers(Generic[T, R]):
         threads: pieces of work that are done at once by :meth:`alone`.
         single: does one piece of work.
         together: by kind, what does pieces of work of this kind and gives the result of each. If it raises anything,
-            none was done, and each is done by itself.
+            no result leaves, and each is done by itself: what of it was done already must bear to be done again.
     """
 
     def __init__(

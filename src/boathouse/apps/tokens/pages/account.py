@@ -112,7 +112,11 @@ def _password(visit: Visit) -> Response | str:
     outcome = sessions.prove(visit.call, login, form.get("old_password", ""))
     if isinstance(outcome, Refusal):
         status, text = _OLD_PASSWORD[outcome]
-        visit.call.server.audit("user.password-refused", login=login, reason=outcome.name)
+        # As at a sign-in again: somebody who is locked out must not fill the log.
+        if outcome is Refusal.locked:
+            visit.call.server.sample("user.password-refused", login=login, reason=outcome.name)
+        else:
+            visit.call.server.audit("user.password-refused", login=login, reason=outcome.name)
         return _show(visit.refused("old_password", status, text))
     users.change_password(visit.desk, new)
     # All sessions ended with the old password; this browser goes on with a new one.

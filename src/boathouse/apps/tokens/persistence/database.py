@@ -48,7 +48,8 @@ def migrate(engine: Engine) -> None:
 def transaction(engine: Engine, work: Callable[[Connection], T]) -> T:
     """Run ``work`` in one transaction, and once more if the server had dropped the connection before its end.
 
-    The first attempt left nothing behind then: it was never committed.
+    The first attempt left nothing behind then, unless it was cut off in its commit. On an engine where each statement
+    is a transaction, statements before the fault have been done and are done again: such work must bear that.
     """
     try:
         return _once(engine, work)

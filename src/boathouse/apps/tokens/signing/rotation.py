@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from boathouse.apps.tokens.passwords import Hasher
@@ -28,6 +28,8 @@ _SETTLE_S = 1.5
 """After that, how long processes of the issuer may take to notice (they look at the key ring every second)."""
 _BELIEVED_S = 5 * 86400
 """No cache of keys believes longer in one (WLCG profile 4.3.1: 4 d at most)."""
+_PATIENCE = text("SET LOCAL statement_timeout = '5s'")
+"""Whoever denies holds the lock on the key ring: a lock in the database must not keep all processes waiting for it."""
 _ALWAYS = (1 << 53) - 1
 """Who has stolen a key dates tokens as they like."""
 
@@ -55,10 +57,14 @@ def tend(keys: KeyRing, settings: Settings, audit: AuditLog, deny: Deny) -> None
 
 
 def denier(engine: Engine, hasher: Hasher) -> Deny:
-    """What makes services refuse all that some keys have signed, and records it, in one transaction."""
+    """What makes services refuse all that some keys have signed, and records it, in one transaction.
+
+    Each statement fails after five seconds, waiting for locks included.
+    """
 
     def deny(keys: tuple[SigningKey, ...]) -> None:
         def work(connection: Connection) -> None:
+            connection.execute(_PATIENCE)
             store = Store(connection, hasher)
             for key in keys:
                 store.deny("key", key.kid, for_s=_BELIEVED_S, issued_until=_ALWAYS)
