@@ -15,8 +15,8 @@ from boathouse.run.local.ports import is_free
 _PORTS = range(20_000, 32_000)
 """Below the range from which Linux takes ports for outgoing connections."""
 
-# Each process begins elsewhere, so that two of them hardly ever look at the same port at once.
-_candidates = itertools.islice(itertools.cycle(_PORTS), os.getpid() * 97 % len(_PORTS), None)
+# Processes begin far from each other, those of following numbers too: two hardly ever look at one port at once.
+_candidates = itertools.islice(itertools.cycle(_PORTS), os.getpid() * 4999 % len(_PORTS), None)
 
 
 def free_port(address: str = "127.0.0.1") -> int:

@@ -192,7 +192,11 @@ class Service:
             job = self.job(job_id)
             return job if job["job_state"] in ("FINISHED", "FAILED", "FINISHEDDIRTY", "CANCELED") else None
 
-        job = wait_for(f"job {job_id} ended", ended, timeout_s=timeout_s, period_s=0.01)
+        try:
+            job = wait_for(f"job {job_id} ended", ended, timeout_s=timeout_s, period_s=0.01)
+        except AssertionError as error:
+            error.add_note(f"{self.why(job_id)}\n{self.log[-3000:]}")
+            raise
         assert job is not None
         return job
 

@@ -76,7 +76,8 @@ class Stores:
         """A request with what opens its place.
 
         Args:
-            method: the verb. A URL that somebody signed is good for one verb only, so to look is to get one byte.
+            method: the verb. To look is to get one byte where a URL is signed for one verb only, and at WebDAV servers:
+                wsgidav answers a refused HEAD with a body, which spoils the connection.
             url: of a file.
             credential: what opens it, if anything does.
             headers: what else is said; names in small letters.
@@ -87,12 +88,13 @@ class Stores:
         more = dict(headers or {})
         if credential is None:
             return Asked(method, url, more)
+        store = self.at(url)
+        if method == "HEAD" and (is_signed(credential) or (store is not None and store.kind is StoreKind.webdav)):
+            method, more = "GET", {**more, "range": "bytes=0-0"}
         if is_signed(credential):
-            looking = {"range": "bytes=0-0"} if method == "HEAD" else {}
-            return Asked("GET" if method == "HEAD" else method, url + credential, {**more, **looking}, of_s3=True)
+            return Asked(method, url + credential, more, of_s3=True)
         if not credential.startswith("="):
             return Asked(method, url, {**more, "Authorization": f"Bearer {credential}"})
-        store = self.at(url)
         if store is None or own(store.name) != credential or not store.secret:
             msg = f"there is no store {credential[1:]} any more that holds it and has a secret"
             raise LookupError(msg)
