@@ -82,6 +82,8 @@ def test_a60_services_work_with_tokens_of_the_issuer(lake: Lake, tmp_path: Path)
 def test_a60_who_is_in_no_users_identities_is_nobody(lake: Lake) -> None:
     password = lake.box.work / "password-eva"
     password.write_text(lake.aai.password("eva"))
-    refused = lake.box.login_with("eva", "--user", "eva", "--password-file", password, check=False)
+    said = lake.box.login_with("eva", "--user", "eva", "--password-file", password)
+    assert "nothing in the catalogue" in said.stderr
+    refused = lake.box.cli("ls", "survey:external.dat", user="eva", check=False)
     assert refused.returncode
     assert "CannotAuthenticate" in refused.stderr

@@ -289,7 +289,12 @@ def test_a_withdrawn_key_is_worth_nothing_and_everything_goes_on(
     assert time.time() < theft.unseen.ends_at, "it was not refused because it had ended"
     # The session, the keeper for the cache, Rucio and transfers get themselves tokens of the new key.
     wait_for("a new token", partial(alice.has_a_token_of, theft.kids))
-    assert alice.who_takes(alice.new_file(), alice.new_token()) == dict.fromkeys(CHECKERS, True)
+    another = alice.new_file()
+    wait_for(
+        "all take a new token",
+        lambda: alice.who_takes(another, alice.new_token()) == dict.fromkeys(CHECKERS, True),
+        timeout_s=20,
+    )
     alice.put_and_copy()
 
 
