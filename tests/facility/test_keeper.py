@@ -76,6 +76,17 @@ def test_a_nearly_full_disk_stops_the_writers_and_says_so_until_there_is_room(sm
 
 def test_a_new_key_of_the_issuer_reaches_storage_without_a_restart(small_box: Box) -> None:
     local = small_box.local
+    # The certificates of the first test end within minutes: once they are renewed, nothing restarts for a while.
+    long = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+    urls = (small_box.endpoints.storage[0].https, small_box.endpoints.catalogue)
+    bundle = local.plan.layout.ca_bundle
+    wait_for(
+        "the certificates last",
+        lambda: all(_served_expiry(url, bundle) > long for url in urls),
+        timeout_s=120,
+        period_s=0.5,
+    )
+    _wait_ready(small_box)
     before = {health.unit: health.pid for health in local.runner.status(local.plan)}
     jwks = local.plan.layout.data / "tokens" / "keys" / "jwks.json"
     old = jwks.read_bytes()
