@@ -64,15 +64,16 @@ def told(headers: Mapping[str, str], name: str, field: str, size_bytes: int) -> 
         if key.lower() == name and value:
             # RFC 3230 wants md5 in base64, and most storage elements send it in hexadecimal.
             hexadecimal = re.fullmatch(rf"(?:0x)?([0-9a-f]{{1,{2 * size_bytes}}})", value.strip().lower())
-            return int(hexadecimal[1], 16) if hexadecimal else _from_base64(value, size_bytes)
+            return int(hexadecimal[1], 16) if hexadecimal else from_base64(value, size_bytes)
     for entry in headers.get("Repr-Digest", "").split(","):
         key, _, value = entry.strip().partition("=")
         if key.lower() in (field, name) and value.startswith(":"):
-            return _from_base64(value.strip(":"), size_bytes)
+            return from_base64(value.strip(":"), size_bytes)
     return None
 
 
-def _from_base64(value: str, size_bytes: int) -> int | None:
+def from_base64(value: str, size_bytes: int) -> int | None:
+    """The number whose bytes, highest first, are a text in base64; None if they are not, or not so many."""
     try:
         raw = base64.b64decode(value, validate=True)
     except binascii.Error:

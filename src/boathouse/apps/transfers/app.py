@@ -65,7 +65,7 @@ def create(settings: Settings, engine: Engine) -> ASGIApp:
             metrics=metrics,
             overview=Overview(engine, store, steering, metrics),
             openings=openings,
-            reach=Reach(settings.elements, settings.copy_from),
+            reach=Reach(settings.elements, settings.copy_from, openings.stores.at),
             settings=settings,
             base_id=base_id,
         )

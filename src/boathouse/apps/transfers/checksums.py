@@ -7,11 +7,11 @@ and ``09600001`` are one checksum.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from boathouse.checksums import from_base64 as read_base64
 from boathouse.checksums import told
 from boathouse.errors import InputError
 
@@ -104,8 +104,5 @@ def from_headers(headers: Mapping[str, str], algorithm: Algorithm) -> Checksum |
 
 def from_base64(algorithm: Algorithm, value: str) -> Checksum | None:
     """The checksum whose bytes, highest first, are a text in base64; none if they are not."""
-    try:
-        raw = base64.b64decode(value, validate=True)
-    except binascii.Error:
-        return None
-    return Checksum(algorithm, int.from_bytes(raw, "big")) if len(raw) == algorithm.size_bytes else None
+    number = read_base64(value, algorithm.size_bytes)
+    return None if number is None else Checksum(algorithm, number)

@@ -34,6 +34,17 @@ def _part(token: str, number: int) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def audiences(claims: Mapping[str, Any]) -> list[str]:
+    """Whom a token is for (RFC 7519, section 4.1.3: one, or several)."""
+    audience = claims.get("aud", "")
+    return [str(each) for each in audience] if isinstance(audience, list) else [str(audience)]
+
+
+def address(host: str) -> str:
+    """The audience of a server: its host without the port."""
+    return host.rpartition(":")[0] or host
+
+
 def expiry(token: str) -> datetime | None:
     """When the token ends, as it says itself."""
     end = payload(token).get("exp")

@@ -99,10 +99,8 @@ class Openings:
         """Whether the store may see it: S3 knows signatures only, and a token of the lake says whom it is for."""
         if stores.is_signed(token):
             return True
+        if store.kind is StoreKind.s3:
+            return False
         claims = jwt.payload(token)
-        audience = claims.get("aud")
-        named = audience if isinstance(audience, list) else [audience]
-        is_of_lake = claims.get("iss") == self._issuer
-        return store.kind is not StoreKind.s3 and (
-            not is_of_lake or not {store.host, f"https://{store.host}", store.host.partition(":")[0]}.isdisjoint(named)
-        )
+        names = {store.host, f"https://{store.host}", jwt.address(store.host)}
+        return claims.get("iss") != self._issuer or not names.isdisjoint(jwt.audiences(claims))

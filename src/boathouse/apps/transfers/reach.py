@@ -1,7 +1,7 @@
 """Where files may be copied from and to.
 
-*To* the facility's own elements, and those that its settings name: the destination sees the source's token, and is
-asked, with the service's own connections, to do as a user says.
+*To* the facility's own elements, and those and the stores that its settings name: the destination sees the source's
+token, and is asked, with the service's own connections, to do as a user says.
 
 *From* there, the internet, and private networks that the settings name. A storage element that fetches what a user
 names could be sent to servers that trust their network. The element looks the name up once more by itself, and follows
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from pydantic import IPvAnyNetwork
@@ -32,11 +32,22 @@ class Reach:
     Args:
         elements: all storage elements that the service knows, and their copy doors, ``host:port``.
         private: networks of private addresses that may be copied from.
+        answered_for: whether the facility file answers for a URL, whatever is at its host besides.
     """
 
-    def __init__(self, elements: Iterable[str], private: Iterable[IPvAnyNetwork]) -> None:
+    def __init__(
+        self,
+        elements: Iterable[str],
+        private: Iterable[IPvAnyNetwork],
+        answered_for: Callable[[str], object] = lambda _: None,
+    ) -> None:
         self._known = frozenset(elements)
         self._private = tuple(private)
+        self._answered_for = answered_for
+
+    def _strange(self, urls: Iterable[str]) -> frozenset[str]:
+        """Hosts of which nothing is known."""
+        return frozenset(host_of(url) for url in urls if not self._answered_for(url)) - self._known
 
     def check_destinations(self, destinations: Iterable[str]) -> None:
         """Make sure that all destinations are storage elements that the service knows.
@@ -44,7 +55,7 @@ class Reach:
         Raises:
             InputError: one is not.
         """
-        if unknown := {host_of(url) for url in destinations} - self._known:
+        if unknown := self._strange(destinations):
             raise InputError(
                 "the destination is no storage element of this facility",
                 expected="one of `boathouse endpoints`",
@@ -57,7 +68,7 @@ class Reach:
         Raises:
             InputError: there are too many.
         """
-        hosts = frozenset(host_of(url) for url in sources) - self._known
+        hosts = self._strange(sources)
         if len(hosts) > _MOST_HOSTS:
             raise InputError("too many hosts in one job", expected=f"at most {_MOST_HOSTS}", got=str(len(hosts)))
         return hosts

@@ -135,7 +135,7 @@ class Renewal:
 
     def _fits(self, token: Token) -> bool:
         """Whether its host takes it: a copy door wants a token of its own audience."""
-        return token.host not in self._element or _address(token.host) in _audience(jwt.payload(token.value))
+        return token.host not in self._element or jwt.address(token.host) in jwt.audiences(jwt.payload(token.value))
 
     def _door_audience(self, token: Token, side: Side) -> str:
         """The audience of a door, for a token that opens the element itself.
@@ -143,10 +143,10 @@ class Renewal:
         Raises:
             CopyError: it does not.
         """
-        element = _address(self._element[token.host])
-        if element not in _audience(jwt.payload(token.value)):
+        element = jwt.address(self._element[token.host])
+        if element not in jwt.audiences(jwt.payload(token.value)):
             raise CopyError(Failure(side, ErrorClass.auth, f"the token is not for {element}"))
-        return _address(token.host)
+        return jwt.address(token.host)
 
     async def _exchange(self, token: Token, audience: str | None) -> str:
         claims = jwt.payload(token.value)
@@ -159,7 +159,7 @@ class Renewal:
             "subject_token": token.value,
             "subject_token_type": ACCESS_TOKEN,
             "requested_token_type": ACCESS_TOKEN,
-            "audience": audience or " ".join(_audience(claims)),
+            "audience": audience or " ".join(jwt.audiences(claims)),
         }
         if claims["iss"] == self._settings.issuer:
             # What another issuer's scopes mean here, the facility's issuer knows.
@@ -204,16 +204,6 @@ class Renewal:
 
 def _lives(token: Token, margin_s: float) -> bool:
     return token.expires_at is None or token.expires_at > datetime.now(UTC) + timedelta(seconds=margin_s)
-
-
-def _address(host: str) -> str:
-    """The audience of a server: its host without the port."""
-    return host.rpartition(":")[0] or host
-
-
-def _audience(claims: Mapping[str, Any]) -> list[str]:
-    audience = claims.get("aud", "")
-    return [str(each) for each in audience] if isinstance(audience, list) else [str(audience)]
 
 
 def _without_refresh(scope: str) -> str:

@@ -69,6 +69,8 @@ class Stores:
 
     def at(self, url: str) -> Store | None:
         """The store that holds a file, if there is one."""
+        if not self._stores:
+            return None
         parts = urlsplit(url)
         return next((store for store in self._stores if store.holds(parts.netloc, parts.path)), None)
 

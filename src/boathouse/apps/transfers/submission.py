@@ -117,7 +117,8 @@ def parse(
             raise _fault(f"there is no tape here that {name} could wait for", params[name])
     if len(files) > files_per_job:
         raise _fault(f"too many files in one job: at most {files_per_job}", len(files))
-    transfers = tuple(_transfer(entry, number, doors, https_of, stores) for number, entry in enumerate(files))
+    own = _Own(doors, https_of, frozenset((*doors, *doors.values(), *https_of.values())))
+    transfers = tuple(_transfer(entry, number, own, stores) for number, entry in enumerate(files))
     if (total := sum(len(each.sources) for each in transfers)) > _SOURCES_PER_FILE * files_per_job:
         raise _fault(f"too many sources in one job: at most {_SOURCES_PER_FILE * files_per_job}", total)
     destinations = [each.destination.url for each in transfers]
@@ -154,13 +155,10 @@ def _require_chain(transfers: Sequence[Transfer], doors: Mapping[str, str]) -> N
             raise _fault(f"files[{number}] does not begin where the hop before it ends", after.sources[0].surl)
 
 
-def _transfer(
-    entry: object, number: int, doors: Mapping[str, str], https_of: Mapping[str, str], stores: Collection[str]
-) -> Transfer:
+def _transfer(entry: object, number: int, own: _Own, stores: Collection[str]) -> Transfer:
     if not isinstance(entry, Mapping):
         raise _fault(f"files[{number}] must be an object")
     where = f"files[{number}]"
-    own = _Own(doors, https_of)
     sources = _side(entry, "sources", "source_tokens", where, own)
     destinations = _side(entry, "destinations", "destination_tokens", where, own)
     if len(sources) > _MOST_SOURCES:
@@ -184,10 +182,10 @@ def _transfer(
     checksums.parse(checksum)
     if to_store:
         # The source sends, so it is asked at its door.
-        sources = tuple(replace(source, url=urls.at_door(source.url, doors)) for source in sources)
+        sources = tuple(replace(source, url=urls.at_door(source.url, own.doors)) for source in sources)
     return Transfer(
         sources=sources,
-        destination=replace(destinations[0], url=urls.at_door(urls.plain(destinations[0].url), doors)),
+        destination=replace(destinations[0], url=urls.at_door(urls.plain(destinations[0].url), own.doors)),
         checksum=checksum or None,
         size_bytes=size,
         metadata=_metadata(entry.get("metadata"), f"{where}: metadata"),
@@ -208,15 +206,15 @@ def _metadata(value: object, where: str) -> Any:
 
 @dataclass(frozen=True)
 class _Own:
-    """The facility's elements: copy door by element, address for https by that for the XRootD protocol."""
+    """The facility's elements: copy door by element, address for https by that for the XRootD protocol, all hosts."""
 
     doors: Mapping[str, str]
     https_of: Mapping[str, str]
+    hosts: Collection[str]
 
     def has(self, url: str) -> bool:
         """Whether a URL leads to one of them, or to its copy door."""
-        host = urls.host_of(url)
-        return host in self.doors or host in self.doors.values() or host in self.https_of.values()
+        return urls.host_of(url) in self.hosts
 
 
 def _side(entry: Mapping[str, Any], name: str, token_name: str, where: str, own: _Own) -> tuple[Place, ...]:

@@ -84,11 +84,8 @@ class Jobs(Handlers):
             stores=self._services.openings.stores.hosts,
         )
         parsed = await thread(self._services.openings.admit, parsed, caller)
-        # The facility file answers for a store, not for everything at its host.
-        store_at = self._services.openings.stores.at
-        reach.check_destinations(url for each in parsed.transfers if store_at(url := each.destination.url) is None)
-        sources = (place.url for each in parsed.transfers for place in each.sources)
-        await self._look_up(reach.unknown(url for url in sources if store_at(url) is None))
+        reach.check_destinations(each.destination.url for each in parsed.transfers)
+        await self._look_up(reach.unknown(place.url for each in parsed.transfers for place in each.sources))
         return JSONResponse({"job_id": await thread(self._take, parsed, request.headers.get("authorization"))})
 
     def _take(self, parsed: Submission, authorization: str | None) -> str:
