@@ -15,6 +15,9 @@ from boathouse.errors import HostError
 _PYTHON = "/usr/bin/python3"
 """Debian's, the one that has the bindings of gfal2."""
 
+_TRIES = 5
+"""A busy XRootD may answer 400 when it is asked for the checksum of a file that was written this instant."""
+
 
 def bare(pair: Pair, files: Sequence[Made], *, at_once: int) -> None:
     """COPY requests alone: nobody looks at what arrived, apart from its size at the end of the measurement.
@@ -40,8 +43,7 @@ def bare(pair: Pair, files: Sequence[Made], *, at_once: int) -> None:
 def checked(pair: Pair, files: Sequence[Made], *, at_once: int) -> None:
     """COPY requests, then a question for the checksum of each file: what a service must ask at the least."""
     bare(pair, files, at_once=at_once)
-    # A busy XRootD may answer 400 when it is asked for the checksum of a file that was written this instant.
-    again = ["retry = 5", "retry-delay = 1", "retry-all-errors"]
+    again = [f"retry = {_TRIES}", "retry-delay = 1", "retry-all-errors"]
     requests = [
         ["head", *again, 'header = "Want-Digest: adler32"', f'url = "{pair.destination.https}{FOLDER}/{file.name}"']
         for file in files
@@ -77,14 +79,19 @@ def gfal_list(pair: Pair, files: Sequence[Made]) -> None:
 
 
 def _gfal_copy(environment: dict[str, str], *arguments: str) -> None:
-    done = subprocess.run(
-        ["gfal-copy", "--parent", "--copy-mode", "pull", "--checksum", "ADLER32", *arguments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"gfal-copy: {done.stdout[-1000:]}{done.stderr[-1000:]}"
+    """Copy, and again what fails: it gives up at the first question that is not answered."""
+    for _ in range(_TRIES):
+        done = subprocess.run(
+            ["gfal-copy", "--force", "--parent", "--copy-mode", "pull", "--checksum", "ADLER32", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode == 0:
+            return
+    msg = f"gfal-copy, {_TRIES} times: {done.stdout[-1000:]}{done.stderr[-1000:]}"
+    raise AssertionError(msg)
 
 
 def _gfal_environment(pair: Pair) -> dict[str, str]:
