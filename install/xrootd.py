@@ -58,6 +58,7 @@ _PLUGINS = (
     "libXrdSecztn",
     "libXrdPss",
     "libXrdPfc",
+    "libXrdBlacklistDecision",
 )
 _LIBRARY_DIRECTORIES = ("lib64", "lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu", "lib")
 

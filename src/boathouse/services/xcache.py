@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from boathouse.facility.model import Cache, Facility
 from boathouse.plan.addresses import addresses
-from boathouse.plan.model import CacheEndpoint, Certificate, PortRequest, Unit
+from boathouse.plan.model import CacheEndpoint, Certificate, File, PortRequest, Unit
 from boathouse.plan.service import Context, Contribution, Service
 from boathouse.services import xrootd
 
@@ -29,6 +29,9 @@ pfc.prefetch {prefetch}
 # Of the file system; and of the cache's own files: purge down to, begin purging at, never beyond.
 pfc.diskusage 0.97 0.98 files {purge_to} {purge_at} {size} purgeinterval 60s
 pfc.trace warning
+# Beside a file X lies X.cinfo, which says what of it is there. Kept under that name, a file of somebody's own would be
+# taken for this record, and X would be given with holes.
+pfc.decisionlib libXrdBlacklistDecision.so {not_kept}
 ofs.ckslib * libXrdPss.so
 xrootd.chksum max 32 adler32
 """
@@ -42,6 +45,10 @@ _TIMEOUTS = {
 }
 
 _PURGE_AT, _PURGE_TO = 0.95, 0.85
+
+_RECORDS = "*.cinfo"
+_DEEPEST = 150
+"""Names in a path; those of the catalogue have fewer."""
 
 
 def unit_name(cache: str) -> str:
@@ -102,8 +109,13 @@ class Caches(Service):
         paths = [path for rse in upstreams for path in _origin_paths(context, rse)]
         prefix_of = {rse: element.prefix.rstrip("/") for rse, element in context.facility.storage.items()}
         exports = [path + prefix_of[rse] for rse in upstreams for path in _origin_paths(context, rse)]
+        # A star stands for a name, never for a slash (fnmatch with FNM_PATHNAME).
+        not_kept = File(
+            context.config(unit, "not-kept"), "".join("/*" * depth + f"/{_RECORDS}\n" for depth in range(_DEEPEST))
+        )
         config = _PROXY.format(
             data=data,
+            not_kept=not_kept.path,
             # Read only: else a DELETE would go through to the element.
             exports="\n".join(f"all.export {path} r/o" for path in exports),
             permits="\n".join(f"pss.permit {address}" for address in dict.fromkeys(upstream_audiences(context, name))),
@@ -131,6 +143,7 @@ class Caches(Service):
                 "BEARER_TOKEN_FILE": str(token_file(context, name)),
                 **_TIMEOUTS,
             },
+            files=(not_kept,),
         )
 
 

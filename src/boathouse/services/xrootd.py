@@ -197,6 +197,7 @@ def server_unit(
     directories: tuple[Path, ...],
     env: dict[str, str] | None = None,
     trusting: bool = True,
+    files: tuple[File, ...] = (),
 ) -> Unit:
     """The unit of one xrootd process, for storage elements and caches alike.
 
@@ -212,6 +213,7 @@ def server_unit(
         directories: further directories that must exist, in which it may write.
         env: further variables.
         trusting: whether it takes tokens of the other issuers that the facility trusts.
+        files: further files, below its directory of configuration.
     """
     server, *others = _server_files(
         context,
@@ -247,7 +249,7 @@ def server_unit(
         },
         needs=("keeper",),
         directories=(context.run(name), key_cache_directory(context, name), *writes),
-        files=(server, *others),
+        files=(server, *others, *files),
         url=context.url(f"{key}.https"),
     )
 

@@ -77,6 +77,22 @@ class Units(Processes):
             files=(new, *others, *more),
         )
 
+    def on_small_disk(self, name: str, directory: Path, size: str) -> None:
+        """Plan a unit with a disk of its own, in memory and small, which fills while it writes.
+
+        Only its process sees the disk: it lies in its own mount namespace, which no rights are needed for.
+
+        Args:
+            name: the unit, which does not run.
+            directory: where the disk is mounted; what the unit writes lies below.
+            size: how large it is, as mount(8) takes it.
+        """
+        unit, user = self.units[name], self.state.account
+        mount = f'mount -t tmpfs -o size={size},mode=0700 small "$1" && shift && exec "$@"'
+        outside = ("unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh", str(directory))
+        inside = ("unshare", f"--map-user={user.uid}", f"--map-group={user.gid}")
+        self.units[name] = replace(unit, command=(*outside, *inside, *unit.command))
+
     def trust(self, unit: str, issuer: str, jwks: Mapping[str, object]) -> None:
         """Give an XRootD server an issuer's keys, as the keeper does."""
         directory = key_cache_directory(self.context, unit)

@@ -258,16 +258,9 @@ class Box(Units):
         self.full.start()
 
     def start_small(self, size: str) -> None:
-        """Start an element on a disk of its own, in memory and small: it fills while files are written.
-
-        Only the server sees the disk: it lies in its own mount namespace, which no rights are needed for.
-        """
+        """Start an element on a disk of its own, in memory and small: it fills while files are written."""
         self._believe(self.small.unit)
-        unit, user = self.units[self.small.unit], self.state.account
-        mount = f'mount -t tmpfs -o size={size},mode=0700 small "$1/lake" && shift && exec "$@"'
-        outside = ("unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh", str(self.small.root))
-        inside = ("unshare", f"--map-user={user.uid}", f"--map-group={user.gid}")
-        self.units[unit.name] = replace(unit, command=(*outside, *inside, *unit.command))
+        self.on_small_disk(self.small.unit, self.small.root / "lake", size)
         self.small.start()
 
     def proxy(self, storage: Storage, authority: Authority | None = None) -> Proxy:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from boathouse.facility.model import Facility
+from boathouse.lake.names import Did, hash_path
 from boathouse.plan.model import Layout
 from boathouse.plan.service import Context, Programs
 from boathouse.services.xcache import Caches, token_file, unit_name, upstream_audiences
@@ -96,3 +97,12 @@ def test_endpoints(context):
     assert whole.upstreams == ("ONE", "TWO", "THREE")
     assert (some.name, some.site, some.level, some.audience) == ("SOME", "NORTH", "region", "127.0.1.15")
     assert (some.https, some.root) == ("https://127.0.1.15:2014", "root://127.0.1.15:2015")
+
+
+def test_no_file_may_be_kept_under_the_name_of_a_record(units):
+    (named,) = (line for line in lines(units["cache-some"]) if line.startswith("pfc.decisionlib"))
+    patterns = lines(units["cache-some"], Path(named.split()[-1]).name)
+    assert patterns[:3] == ["/*.cinfo", "/*/*.cinfo", "/*/*/*.cinfo"]
+    # As deep as a file of the longest name in the scope with the most dots.
+    deepest = f"/lake/{hash_path(Did('user.' + 'a.' * 9 + 'ab', 'a/' * 124 + 'b'))}"
+    assert len(patterns) > deepest.count("/")
