@@ -35,7 +35,7 @@ State = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document, for scripts.")]
 
-_COMMAND = re.compile(r"\bboathouse ((?:rule |facility |transfer |iam (?:[a-z]+ )?)?[a-z]+)\b(?!\.)")
+_COMMAND = re.compile(r"\bboathouse ((?:rule |facility |transfer |cache |iam (?:[a-z]+ )?)?[a-z]+)\b(?!\.)")
 _STATELESS = frozenset({"sample", "facility"})
 
 _PIPE_WIDTH = 250

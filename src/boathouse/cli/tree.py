@@ -12,7 +12,20 @@ from boathouse import __version__
 from boathouse.cli import common
 
 # Each module has a function register(app) that adds its commands; the order is that of --help.
-_NOUNS = ("run", "demo", "session", "lake", "rules", "transfers", "audit", "iam", "analysis", "facility", "doctor")
+_NOUNS = (
+    "run",
+    "demo",
+    "session",
+    "lake",
+    "rules",
+    "transfers",
+    "cache",
+    "audit",
+    "iam",
+    "analysis",
+    "facility",
+    "doctor",
+)
 
 
 class Interrupted(BaseException):

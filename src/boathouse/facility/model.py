@@ -141,6 +141,8 @@ class Cache(_Model):
     """Blocks read ahead of a reader; 0 reads only what is asked for."""
     memory: Size = 1_073_741_824
     """Memory for blocks in flight, in bytes; XCache wants at least 1 GiB (reserved, not resident)."""
+    scrub_interval: Duration = 86400.0
+    """How often all that it keeps whole is read and compared with the catalogue's checksums."""
     address: Address | None = None
     """Address to listen on; by default a loopback address of its own, 127.0.1.N."""
     extra_config: str = ""

@@ -90,6 +90,7 @@ def _endpoints(context: Context, parts: Sequence[Contribution]) -> Endpoints:
         ),
         client_id=external.client_id if external else Endpoints.client_id,
         operator_id=context.client_id("operator"),
+        care=context.url("caches") if context.facility.caches else "",
         login_at=context.facility.services.login_at or "",
     )
 

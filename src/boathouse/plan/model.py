@@ -305,5 +305,7 @@ class Endpoints:
     caches: tuple[CacheEndpoint, ...] = ()
     logins: tuple[LoginEndpoint, ...] = ()
     """Other issuers at which people may log in."""
+    care: str = ""
+    """URL of the care of caches; empty where there are none."""
     login_at: str = ""
     """The one of them that is meant when none is named; empty for ``issuer``."""

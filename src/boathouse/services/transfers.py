@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from boathouse.facility.model import TRANSFERS_ADDRESS, Facility
-from boathouse.facility.trust import OWN
-from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, Secret, SecretKind, Unit
+from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, Secret, Unit
 from boathouse.plan.service import Context, Contribution, Service
 from boathouse.services import trust
 from boathouse.services.postgres import database_url
@@ -50,7 +49,7 @@ class Transfers(Service):
             "https_of": _https_of(context),
             "copy_from": list(context.facility.services.copy_from),
             "stores": [_store(context, name) for name in context.facility.stores],
-            "operators": [context.client_id("operator"), *_administrators(context)],
+            "operators": [context.client_id("operator"), *trust.administrators(context)],
             "pages": _pages(context),
             "trusted": [
                 {key: issuer[key] for key in ("name", "url", "ca_file", "vo")} for issuer in trust.described(context)
@@ -74,7 +73,7 @@ class Transfers(Service):
                 trust.client_secret(context.facility, "transfers"),
                 trust.client_secret(context.facility, "operator"),
                 Secret(_STORE_KEY),
-                *_subjects(context.facility),
+                *trust.subjects(context.facility),
                 *trust.secrets(context.facility),
                 *_store_secrets(context.facility),
             ),
@@ -92,22 +91,6 @@ def _pages(context: Context) -> dict[str, str] | None:
     if context.facility.services.issuer:
         return None
     return {"url": context.url(Transfers.name), "client_id": PAGES_CLIENT}
-
-
-def _administrators(context: Context) -> list[str]:
-    """Subjects of people who administer the facility."""
-    external = context.facility.services.issuer
-    return [
-        user.identities[OWN] if external else f"${{secret:sub-{login}}}"
-        for login, user in context.facility.users.items()
-        if user.admin
-    ]
-
-
-def _subjects(facility: Facility) -> tuple[Secret, ...]:
-    if facility.services.issuer:
-        return ()
-    return tuple(Secret(f"sub-{login}", SecretKind.uuid) for login, user in facility.users.items() if user.admin)
 
 
 def _store(context: Context, name: str) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from boathouse.facility.model import Facility
-from boathouse.plan.model import Secret
+from boathouse.facility.trust import OWN
+from boathouse.plan.model import Secret, SecretKind
 from boathouse.plan.service import Context
 
 
@@ -15,6 +16,23 @@ def client_secret(facility: Facility, service: str) -> Secret:
     external = facility.services.issuer
     source = Path(getattr(external, service).secret_file) if external else None
     return Secret(f"client-{service}", source=source)
+
+
+def administrators(context: Context) -> list[str]:
+    """Subjects of people who administer the facility; secrets of :func:`subjects` where its own issuer makes them."""
+    external = context.facility.services.issuer
+    return [
+        user.identities[OWN] if external else f"${{secret:sub-{login}}}"
+        for login, user in context.facility.users.items()
+        if user.admin
+    ]
+
+
+def subjects(facility: Facility) -> tuple[Secret, ...]:
+    """The secrets that hold the subjects of administrators."""
+    if facility.services.issuer:
+        return ()
+    return tuple(Secret(f"sub-{login}", SecretKind.uuid) for login, user in facility.users.items() if user.admin)
 
 
 def needs_issuer(facility: Facility) -> tuple[str, ...]:

@@ -34,6 +34,16 @@ pfc.trace warning
 pfc.decisionlib libXrdBlacklistDecision.so {not_kept}
 ofs.ckslib * libXrdPss.so
 xrootd.chksum max 32 adler32
+# What happened to each file, told within a second to the care of caches.
+xrootd.mongstream pfc use flush 1s maxlen 32k send json dflthdr noident 127.0.0.1:{stream}
+"""
+
+# The care of caches may make this one forget files (see boathouse.apps.caches.evictor); nothing is read by these paths.
+_CARE = """
+[Issuer care]
+issuer = {url}
+base_path = {prefixes}
+authorization_strategy = capability
 """
 
 # Without these a read of something not kept hangs for minutes when its element is down.
@@ -49,6 +59,15 @@ _PURGE_AT, _PURGE_TO = 0.95, 0.85
 _RECORDS = "*.cinfo"
 _DEEPEST = 150
 """Names in a path; those of the catalogue have fewer."""
+
+
+CARE = "caches"
+"""Name of the unit that cares for caches, and key of its port."""
+
+
+def stream_key(cache: str) -> str:
+    """Key of the port, on loopback, at which the care of caches hears of one."""
+    return f"{cache}.stream"
 
 
 def unit_name(cache: str) -> str:
@@ -75,8 +94,16 @@ class Caches(Service):
     name: ClassVar[str] = "cache"
 
     def ports(self, facility: Facility) -> tuple[PortRequest, ...]:
-        """An https and a root port for every cache, keyed ``<NAME>.https`` and ``<NAME>.root``."""
-        return xrootd.port_requests(tuple(facility.caches), addresses(facility))
+        """An https and a root port for every cache, keyed ``<NAME>.https`` and ``<NAME>.root``.
+
+        And those of their care: its own, and one for each cache, over which that tells what happened.
+        """
+        caches = tuple(facility.caches)
+        return (
+            *xrootd.port_requests(caches, addresses(facility)),
+            *(PortRequest(stream_key(name), "127.0.0.1") for name in caches),
+            *((PortRequest(CARE, facility.services.address),) if caches else ()),
+        )
 
     def plan(self, context: Context) -> Contribution:
         """A unit, a certificate and an endpoint for every cache."""
@@ -113,11 +140,12 @@ class Caches(Service):
         not_kept = File(
             context.config(unit, "not-kept"), "".join("/*" * depth + f"/{_RECORDS}\n" for depth in range(_DEEPEST))
         )
+        prefixes = list(dict.fromkeys(prefix_of[rse] for rse in upstreams))
         config = _PROXY.format(
             data=data,
             not_kept=not_kept.path,
             # Read only: else a DELETE would go through to the element.
-            exports="\n".join(f"all.export {path} r/o" for path in exports),
+            exports="\n".join(f"all.export {path} r/o" for path in (*exports, *prefixes)),
             permits="\n".join(f"pss.permit {address}" for address in dict.fromkeys(upstream_audiences(context, name))),
             memory=_kibibytes(cache.memory),
             block_size=_kibibytes(cache.block_size),
@@ -125,6 +153,7 @@ class Caches(Service):
             purge_to=_kibibytes(cache.size * _PURGE_TO),
             purge_at=_kibibytes(cache.size * _PURGE_AT),
             size=_kibibytes(cache.size),
+            stream=context.ports[stream_key(name)],
         )
         return xrootd.server_unit(
             context,
@@ -135,6 +164,7 @@ class Caches(Service):
             config=config,
             extra_config=cache.extra_config,
             base_path=", ".join(paths),
+            more_issuers=_CARE.format(url=context.url(CARE), prefixes=", ".join(prefixes)),
             directories=(data,),
             env={
                 "X509_CERT_DIR": str(context.layout.ca_directory),

@@ -198,6 +198,7 @@ def server_unit(
     env: dict[str, str] | None = None,
     trusting: bool = True,
     files: tuple[File, ...] = (),
+    more_issuers: str = "",
 ) -> Unit:
     """The unit of one xrootd process, for storage elements and caches alike.
 
@@ -214,6 +215,7 @@ def server_unit(
         env: further variables.
         trusting: whether it takes tokens of the other issuers that the facility trusts.
         files: further files, below its directory of configuration.
+        more_issuers: sections of ``scitokens.cfg`` that it has besides.
     """
     server, *others = _server_files(
         context,
@@ -223,6 +225,7 @@ def server_unit(
         config=config + _own_lines(extra_config),
         base_path=base_path,
         trusting=trusting,
+        more_issuers=more_issuers,
     )
     writes = (_admin_directory(context, name), *directories)
     return Unit(
@@ -284,7 +287,15 @@ def _admin_directory(context: Context, name: str) -> Path:
 
 
 def _server_files(
-    context: Context, *, name: str, key: str, site: str, config: str, base_path: str, trusting: bool
+    context: Context,
+    *,
+    name: str,
+    key: str,
+    site: str,
+    config: str,
+    base_path: str,
+    trusting: bool,
+    more_issuers: str,
 ) -> tuple[File, ...]:
     """The configuration of a server, then the files that it names."""
     scitokens, health = context.config(name, "scitokens.cfg"), context.config(name, "health.json")
@@ -305,7 +316,8 @@ def _server_files(
         File(
             scitokens,
             _SCITOKENS.format(audience=audience, issuer=context.issuer, base_path=base_path)
-            + (trusted_issuers(context.facility, base_path) if trusting else ""),
+            + (trusted_issuers(context.facility, base_path) if trusting else "")
+            + more_issuers,
         ),
         File(health, '{"status": "ok"}\n'),
     )

@@ -59,7 +59,11 @@ def lines(unit, name="xrootd.cfg"):
 
 def test_only_the_upstreams_are_reached_and_only_to_read(units):
     exports = [line for line in lines(units["cache-some"]) if line.startswith("all.export")]
-    assert exports == [f"all.export /{scheme}:/127.0.1.12:2003/store r/o" for scheme in ("roots", "root")]
+    # The last is for eviction only: what is kept has this name, and nothing is read by it.
+    assert exports == [
+        *(f"all.export /{scheme}:/127.0.1.12:2003/store r/o" for scheme in ("roots", "root")),
+        "all.export /store r/o",
+    ]
     assert [line for line in lines(units["cache-some"]) if line.startswith("pss.permit")] == ["pss.permit 127.0.1.12"]
 
 
@@ -70,6 +74,20 @@ def test_scopes_count_below_every_upstream(units):
     assert len(paths) == 6
     assert {path.split("/")[2] for path in paths} == {"127.0.1.11:2001", "127.0.1.12:2003", "127.0.1.13:2005"}
     assert parser["Global"]["audience"] == "127.0.1.14"
+
+
+def test_only_the_care_of_caches_may_name_files_as_they_are_kept(context, units):
+    parser = configparser.ConfigParser()
+    parser.read_string("\n".join(lines(units["cache-some"], "scitokens.cfg")))
+    assert parser["Issuer care"]["issuer"] == context.url("caches") != parser["Issuer facility"]["issuer"]
+    assert parser["Issuer care"]["base_path"] == "/store"
+    assert "/store" not in parser["Issuer facility"]["base_path"].split(", ")
+
+
+def test_each_cache_tells_at_a_port_of_its_own(context, units):
+    (told,) = [line for line in lines(units["cache-some"]) if line.startswith("xrootd.mongstream")]
+    assert told.endswith(f"send json dflthdr noident 127.0.0.1:{context.ports['SOME.stream']}")
+    assert context.ports["SOME.stream"] != context.ports["ALL.stream"]
 
 
 def test_sizes_are_never_read_as_fractions(units):

@@ -1,0 +1,126 @@
+"""Makes a cache forget files, by its own command: ``cache evict`` and ``cache fevict`` of the XRootD protocol.
+
+Who only removed the files would leave a running cache with what it has in memory: readers that come while another
+has the file open would get the old bytes, and the cache would go on counting the space. XCache grants the command to
+whoever may read the path as it keeps it, ``/lake/…``, and no token of the facility's issuer does, since a cache takes
+their paths below those of its elements. So this service is an issuer of its own to the caches, for these paths and
+with a key that nobody else has; nothing can be read by such a path.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import time
+import uuid
+from enum import StrEnum
+
+from joserfc import jwt
+from joserfc.jwk import ECKey
+
+from boathouse.apps.caches import cinfo
+from boathouse.apps.caches.ledger import Ledger
+from boathouse.apps.caches.settings import Cache, Settings
+from boathouse.wlcg import keycache
+
+_LIFE_S = 300
+_PATIENCE_S = 60.0
+_IN_USE = "in use"
+
+log = logging.getLogger(__name__)
+
+
+class Outcome(StrEnum):
+    """What became of a file in a cache."""
+
+    evicted = "evicted"
+    absent = "absent"
+    """The cache did not keep it."""
+    in_use = "in use"
+    """Somebody reads it, and that was to be respected."""
+    failed = "failed"
+
+
+class Evictor:
+    """Makes caches forget. Shared between threads.
+
+    Args:
+        settings: of the service.
+        ledger: where evictions are counted.
+
+    Raises:
+        OSError: the key caches of the caches cannot be written.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+        self._settings, self._ledger = settings, ledger
+        self._key = ECKey.generate_key("P-256", {"kid": uuid.uuid4().hex})
+        public = {"keys": [{**self._key.as_dict(private=False), "alg": "ES256", "use": "sig"}]}
+        for cache in settings.caches:
+            keycache.seed(cache.key_cache, settings.url, public)
+
+    def evict(self, cache: Cache, path: str, reason: str, *, force: bool) -> tuple[Outcome, int, str]:
+        """Make a cache forget a file.
+
+        Args:
+            cache: which.
+            path: as it keeps the file.
+            reason: what the eviction is counted under.
+            force: also if somebody reads it, who then gets an error and has to open it again.
+
+        Returns:
+            What became of it, the bytes of disk that it took, and for a failure what the cache said.
+        """
+        place = cache.data / path.lstrip("/")
+        before = cinfo.one(cache.data, path)
+        if before is None and not place.is_file():
+            return Outcome.absent, 0, ""
+        said = self._ask(cache, "fevict" if force else "evict", path)
+        if cinfo.one(cache.data, path) is None and not place.is_file():
+            size_bytes = before.disk_bytes if before else 0
+            self._ledger.evicted(cache.name, path, size_bytes, reason)
+            log.info("%s: evicted %s (%s)", cache.name, path, reason)
+            return Outcome.evicted, size_bytes, ""
+        if _IN_USE in said:
+            return Outcome.in_use, 0, ""
+        log.warning("%s: cannot evict %s: %s", cache.name, path, said)
+        return Outcome.failed, 0, said or "the cache keeps it all the same"
+
+    def _ask(self, cache: Cache, command: str, path: str) -> str:
+        """Have the client say it; returns what it answered if that was an error."""
+        server = f"roots://{cache.address}:{cache.root_port}"
+        try:
+            done = subprocess.run(
+                [str(self._settings.xrdfs), server, "cache", command, path],
+                env={
+                    "BEARER_TOKEN": self._token(cache),
+                    "XrdSecPROTOCOL": "ztn",
+                    "X509_CERT_DIR": str(self._settings.cache_ca_directory),
+                    "XRD_CONNECTIONWINDOW": "5",
+                    "XRD_CONNECTIONRETRY": "1",
+                    "PATH": "/usr/bin:/bin",
+                },
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_PATIENCE_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return f"the cache did not answer within {_PATIENCE_S:.0f} s"
+        return (done.stderr + done.stdout).strip() if done.returncode else ""
+
+    def _token(self, cache: Cache) -> str:
+        now = int(time.time())
+        claims = {
+            "iss": self._settings.url,
+            "sub": "caches",
+            "aud": cache.address,
+            "scope": "storage.read:/",
+            "wlcg.ver": "1.0",
+            "iat": now,
+            "nbf": now - 5,
+            "exp": now + _LIFE_S,
+            "jti": uuid.uuid4().hex,
+        }
+        return jwt.encode({"alg": "ES256", "kid": self._key.kid}, claims, self._key, algorithms=["ES256"])
