@@ -28,6 +28,7 @@ pfc.blocksize {block_size}
 pfc.prefetch {prefetch}
 # Of the file system; and of the cache's own files: purge down to, begin purging at, never beyond.
 pfc.diskusage 0.97 0.98 files {purge_to} {purge_at} {size} purgeinterval 60s
+pfc.cschk {page_checksums}
 pfc.trace warning
 # Beside a file X lies X.cinfo, which says what of it is there. Kept under that name, a file of somebody's own would be
 # taken for this record, and X would be given with holes.
@@ -153,6 +154,7 @@ class Caches(Service):
             purge_to=_kibibytes(cache.size * _PURGE_TO),
             purge_at=_kibibytes(cache.size * _PURGE_AT),
             size=_kibibytes(cache.size),
+            page_checksums="cache" if cache.page_checksums else "off",
             stream=context.ports[stream_key(name)],
         )
         return xrootd.server_unit(

@@ -62,6 +62,9 @@ def test_a_file_is_complete_when_all_its_blocks_are_there(tmp_path, blocks, done
     (tmp_path / "lake").mkdir()
     (tmp_path / "lake" / "f").write_bytes(b"x")
     (tmp_path / "lake" / "f.cinfo").write_bytes(notes(blocks, done))
+    (tmp_path / "pfc-stats").mkdir()
+    (tmp_path / "pfc-stats" / "DirStat.json").write_bytes(b"{}")
+    (tmp_path / "pfc-stats" / "DirStat.json.cinfo").write_bytes(notes(1, [0]))
     (found,) = cinfo.kept(tmp_path)
     assert (found.path, found.complete, found.kept_since) == ("/lake/f", complete, 1700000000)
 

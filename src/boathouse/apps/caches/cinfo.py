@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SUFFIX = ".cinfo"
+_STATISTICS = "pfc-stats"
 _VERSION = 4
 _HEAD = struct.Struct("=i qqqqQ Ii I")
 _SECTOR_BYTES = 512
@@ -37,8 +38,8 @@ class Kept:
 def kept(data: Path) -> Iterator[Kept]:
     """All that a cache keeps; what goes away meanwhile is left out."""
     for directory, names, files in os.walk(data):
-        # Tags of page checksums and the like, which are no files of the lake.
-        names[:] = [name for name in names if not name.startswith(".")]
+        # Tags of page checksums, and XCache's own statistics, are no files of the lake.
+        names[:] = [name for name in names if not name.startswith(".") and name != _STATISTICS]
         for name in files:
             if name.endswith(SUFFIX):
                 found = one(data, f"/{(Path(directory) / name.removesuffix(SUFFIX)).relative_to(data)}")
