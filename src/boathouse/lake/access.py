@@ -94,15 +94,19 @@ def nearest(caches: Iterable[CacheEndpoint], site: str | None) -> list[CacheEndp
 def through_cache(cache: CacheEndpoint, urls: Iterable[str], endpoints: Endpoints) -> list[str]:
     """URLs by which a cache gives the same file; none if it does not serve those storage elements.
 
-    The cache is a forwarding proxy: the element's own URL follows the cache's
-    (``docs/decisions/0003-cache-routing.md``).
+    The cache is a forwarding proxy: the element's URL follows the cache's own, with the host by which the cache knows
+    the element (``docs/decisions/0003-cache-routing.md``).
     """
-    served = {urlsplit(storage.root).netloc for storage in endpoints.storage if storage.rse in cache.upstreams}
+    origins = {
+        urlsplit(storage.root).netloc: cache.origins[storage.rse]
+        for storage in endpoints.storage
+        if storage.rse in cache.origins
+    }
     found = []
     for url in urls:
         parts = urlsplit(url)
-        if parts.scheme == "root" and parts.netloc in served:
-            found += [f"{own}//roots://{parts.netloc}{parts.path}" for own in (cache.root, cache.https)]
+        if parts.scheme == "root" and parts.netloc in origins:
+            found += [f"{own}//roots://{origins[parts.netloc]}{parts.path}" for own in (cache.root, cache.https)]
     return sorted(found, key=lambda url: not url.startswith("root:"))
 
 

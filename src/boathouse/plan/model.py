@@ -262,6 +262,9 @@ class CacheEndpoint:
     audience: str
     upstreams: tuple[str, ...]
     """RSE names that it serves."""
+    origins: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """By RSE, the ``host:port`` that stands for the element in a path through this cache
+    (``docs/decisions/0003-cache-routing.md``)."""
 
 
 @dataclass(frozen=True)

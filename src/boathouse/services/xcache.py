@@ -124,6 +124,7 @@ class Caches(Service):
                     root=context.url(f"{name}.root", "root"),
                     audience=context.addresses[f"{name}.https"],
                     upstreams=context.facility.upstreams_of(name),
+                    origins={rse: _origin(context, rse) for rse in context.facility.upstreams_of(name)},
                 )
                 for name, cache in caches.items()
             ),
@@ -179,14 +180,19 @@ class Caches(Service):
         )
 
 
+def _origin(context: Context, rse: str) -> str:
+    """What stands for an element in the path of a request: the ``host:port`` that the cache connects to."""
+    key = f"{rse}.root"
+    return f"{context.addresses[key]}:{context.ports[key]}"
+
+
 def _origin_paths(context: Context, rse: str) -> tuple[str, ...]:
     """What a path through the cache begins with; XRootD has made one slash of two.
 
     ``root:`` is what Rucio puts before a cache's clients; the connection is encrypted all the same, since the
     element insists on it.
     """
-    key = f"{rse}.root"
-    return tuple(f"/{scheme}:/{context.addresses[key]}:{context.ports[key]}" for scheme in ("roots", "root"))
+    return tuple(f"/{scheme}:/{_origin(context, rse)}" for scheme in ("roots", "root"))
 
 
 def _kibibytes(size_bytes: float) -> str:

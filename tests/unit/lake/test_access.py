@@ -10,8 +10,14 @@ def storage(rse: str, number: int) -> StorageEndpoint:
     return StorageEndpoint(rse, "X", "FAST", True, "/lake", f"https://{address}:2", f"root://{address}:1", address)
 
 
+ORIGINS = {"A": "127.0.1.11:1", "B": "127.10.1.12:1"}
+
+
 def cache(name: str, site: str, level: str, upstreams: tuple[str, ...] = ("A",)) -> CacheEndpoint:
-    return CacheEndpoint(name, site, level, "https://127.0.2.1:2", "root://127.0.2.1:1", "127.0.2.1", upstreams)
+    origins = {rse: ORIGINS[rse] for rse in upstreams}
+    return CacheEndpoint(
+        name, site, level, "https://127.0.2.1:2", "root://127.0.2.1:1", "127.0.2.1", upstreams, origins
+    )
 
 
 ENDPOINTS = Endpoints(
@@ -30,6 +36,14 @@ def test_a_cache_is_asked_with_the_elements_own_url_behind_its_own() -> None:
     assert through_cache(cache("C", "S", "site"), urls, ENDPOINTS) == [
         "root://127.0.2.1:1//roots://127.0.1.11:1//lake/cms/ab/cd/f",
         "https://127.0.2.1:2//roots://127.0.1.11:1//lake/cms/ab/cd/f",
+    ]
+
+
+def test_a_cache_is_told_the_host_by_which_it_knows_the_element() -> None:
+    found = through_cache(cache("C", "S", "site", ("A", "B")), ["root://127.0.1.12:1//lake/x"], ENDPOINTS)
+    assert found == [
+        "root://127.0.2.1:1//roots://127.10.1.12:1//lake/x",
+        "https://127.0.2.1:2//roots://127.10.1.12:1//lake/x",
     ]
 
 

@@ -113,6 +113,7 @@ def test_the_operators_lines_come_last(units):
 def test_endpoints(context):
     whole, some = Caches().plan(context).caches
     assert whole.upstreams == ("ONE", "TWO", "THREE")
+    assert whole.origins == {rse: context.url(f"{rse}.root").removeprefix("https://") for rse in whole.upstreams}
     assert (some.name, some.site, some.level, some.audience) == ("SOME", "NORTH", "region", "127.0.1.15")
     assert (some.https, some.root) == ("https://127.0.1.15:2014", "root://127.0.1.15:2015")
 
