@@ -1,4 +1,4 @@
-"""Bytes, durations and days: the only parser and formatter of each."""
+"""Bytes, durations, bandwidths and days: the only parser and formatter of each."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ _BYTE_FACTORS = {"": 1, "B": 1} | {
 }
 _LONGEST_LIFE_S = 36_500 * 86_400.0
 _SECOND_FACTORS = {"": 1.0, "s": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_BIT_FACTORS = {"": 1} | {
+    f"{prefix}{unit}/s": bits * 1000**power
+    for unit, bits in (("bit", 1), ("B", 8))
+    for power, prefix in enumerate(("", "k", "M", "G", "T"))
+}
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+_QUANTITY = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z/]*)\s*")
 
 
 def _parse(text: str | float, factors: dict[str, int] | dict[str, float], kind: str) -> float:
@@ -46,6 +51,15 @@ def parse_seconds(text: str | float) -> float:
         InputError: the text is not a duration.
     """
     return _parse(text, _SECOND_FACTORS, "duration")
+
+
+def parse_bandwidth(text: str | float) -> int:
+    """Bits per second from ``"1 Gbit/s"``, ``"100 MB/s"`` or a plain number.
+
+    Raises:
+        InputError: the text is not a bandwidth.
+    """
+    return int(_parse(text, _BIT_FACTORS, "bandwidth"))
 
 
 def parse_lifetime(text: str | float) -> float:

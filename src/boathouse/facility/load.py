@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from boathouse.errors import FacilityError, InputError
-from boathouse.facility import mismatch, rules, source, trust
+from boathouse.facility import distance, mismatch, rules, source, trust
 from boathouse.facility.faults import Fault
 from boathouse.facility.model import Facility
 from boathouse.facility.schema import Location, find
@@ -124,6 +124,7 @@ _STAND_INS: Mapping[str, Any] = {
     "claim": "x",
     "value": "x",
     "paths": (trust.UNSET_PATH,),
+    "between": (distance.UNSET_SITE,),
     "id": "x",
     "secret_file": "/x",
     **{service: {"id": "x", "secret_file": "/x"} for service in ("rucio", "transfers", "cache", "operator")},

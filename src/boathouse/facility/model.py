@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from boathouse.errors import InputError
-from boathouse.units import parse_bytes, parse_seconds
+from boathouse.units import parse_bandwidth, parse_bytes, parse_seconds
 
 
 def _size(value: object) -> int:
@@ -26,6 +26,13 @@ def _size(value: object) -> int:
 def _duration(value: object) -> float:
     try:
         return parse_seconds(value if isinstance(value, str | int | float) else str(value))
+    except InputError as error:
+        raise ValueError(f"{error.what}: expected {error.expected}") from error
+
+
+def _bandwidth(value: object) -> int:
+    try:
+        return parse_bandwidth(value if isinstance(value, str | int | float) else str(value))
     except InputError as error:
         raise ValueError(f"{error.what}: expected {error.expected}") from error
 
@@ -48,6 +55,7 @@ def _network(value: str) -> str:
 
 Size = Annotated[int, BeforeValidator(_size), Field(json_schema_extra={"type": ["integer", "string"]})]
 Duration = Annotated[float, BeforeValidator(_duration), Field(json_schema_extra={"type": ["number", "string"]})]
+Bandwidth = Annotated[int, BeforeValidator(_bandwidth), Field(json_schema_extra={"type": ["integer", "string"]})]
 Address = Annotated[str, AfterValidator(_address)]
 Network = Annotated[str, AfterValidator(_network)]
 AbsolutePath = Annotated[str, AfterValidator(_absolute)]
@@ -160,6 +168,33 @@ class Site(_Model):
     """Storage elements by RSE name."""
     caches: dict[RseName, Cache] = {}
     """Caches by name."""
+
+
+class Distance(_Model):
+    """How far two sites are from each other."""
+
+    rtt: Duration = 0.0
+    """Round-trip time, in seconds: half of it each way."""
+    bandwidth: Bandwidth | None = None
+    """Bits per second each way, shared by all connections between the two; without limit if not given."""
+
+
+class Link(Distance):
+    """The distance between two sites."""
+
+    between: tuple[SiteName, ...]
+    """The two sites."""
+
+
+class WideAreaNetwork(_Model):
+    """Distance between the sites, emulated on this machine (docs/topics/network.md)."""
+
+    links: dict[Name, Link] = {}
+    """Distances by a name of your choice."""
+    default: Distance = Distance()
+    """The distance between two sites that no link names."""
+    window: Size = 4_000_000
+    """Bytes that a connection may have under way unacknowledged, in each direction."""
 
 
 class Group(_Model):
@@ -357,6 +392,8 @@ class Facility(_Model):
     """The virtual organisation; root of all group names."""
     sites: Annotated[dict[SiteName, Site], Field(min_length=1)]
     """Computing centres by name."""
+    network: WideAreaNetwork | None = None
+    """Distance between the sites; without it they are next to each other."""
     groups: dict[Name, Group] = {}
     """Groups of the VO by name."""
     users: dict[Name, User] = {}
@@ -392,6 +429,14 @@ class Facility(_Model):
             if element in site.storage or element in site.caches:
                 return name
         raise KeyError(element)
+
+    def distance(self, one: str, other: str) -> Distance | None:
+        """How far two sites are from each other; None if nothing lies between them."""
+        if self.network is None or one == other:
+            return None
+        links = (link for link in self.network.links.values() if {one, other} == set(link.between))
+        found = next(links, self.network.default)
+        return found if found.rtt or found.bandwidth else None
 
     def upstreams_of(self, cache: str) -> tuple[str, ...]:
         """RSE names behind a cache, in file order.

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator
 
-from boathouse.facility import trust
+from boathouse.facility import distance, trust
 from boathouse.facility.faults import Fault, unknown
 from boathouse.facility.model import TRANSFERS_ADDRESS, Cache, Facility, Protocol, Storage, scope_directories
 from boathouse.facility.schema import Location
@@ -425,6 +425,7 @@ def stores(facility: Facility) -> Iterator[Fault]:
 
 RULES: tuple[Rule, ...] = (
     *trust.RULES,
+    *distance.RULES,
     some_storage,
     element_names,
     site_names,

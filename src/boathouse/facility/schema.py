@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from boathouse.facility.model import (
     AbsolutePath,
     Address,
+    Bandwidth,
     Duration,
     Facility,
     GroupPath,
@@ -97,6 +98,7 @@ _PLACEHOLDERS = {
     "identity_providers": "<provider>",
     "admit": "<rule>",
     "stores": "<store>",
+    "links": "<link>",
 }
 
 
@@ -139,6 +141,7 @@ _WORDS: Mapping[object, str] = {str: "text", int: "whole number", float: "number
 _ALIAS_WORDS = (
     (Size, "size"),
     (Duration, "duration"),
+    (Bandwidth, "bandwidth"),
     (Address, "IP address"),
     (AbsolutePath, "absolute path"),
     (RseName, "capital letters, digits, `_` and `-`"),
@@ -208,6 +211,8 @@ def _default(field: FieldInfo) -> str | None:
 
 _SIZES = (("GB", 10**9), ("MB", 10**6), ("GiB", 2**30), ("MiB", 2**20), ("kiB", 2**10), ("kB", 10**3), ("B", 1))
 _DURATIONS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+_BANDWIDTHS = (("Gbit/s", 10**9), ("Mbit/s", 10**6), ("kbit/s", 10**3), ("bit/s", 1))
+_UNITS = {"size": _SIZES, "duration": _DURATIONS, "bandwidth": _BANDWIDTHS}
 
 
 def as_written(value: object, kind: str | None = None) -> str:
@@ -226,10 +231,12 @@ def as_written(value: object, kind: str | None = None) -> str:
 def _number_as_written(value: object, kind: str | None) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, int | float) and kind in ("size", "duration"):
-        for unit, factor in _SIZES if kind == "size" else _DURATIONS:
+    if isinstance(value, int | float) and kind in _UNITS:
+        for unit, factor in _UNITS[kind]:
             if value >= factor and value % factor == 0:
                 return f"{value / factor:.0f} {unit}"
+        if kind == "duration" and 0 < value < 1:
+            return f"{value * 1000:g} ms"
     return str(value)
 
 
@@ -248,7 +255,8 @@ at once, each with its line. `boathouse facility check FILE` tells them without 
 explain KEY` where a value comes from, `boathouse facility schema` prints the JSON Schema.
 
 Names in angle brackets are yours to choose. Sizes take `B`, `kB` … `PB` (decimal) and `kiB` … `PiB` (binary),
-durations `ms`, `s`, `min`, `h`, `d`, `w`; a bare number means bytes or seconds.
+durations `ms`, `s`, `min`, `h`, `d`, `w`, bandwidths `kbit/s` … `Tbit/s` or `kB/s` … `TB/s`; a bare number means
+bytes, seconds or bits per second.
 """
 
 

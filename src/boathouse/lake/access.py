@@ -45,7 +45,7 @@ def files(
         endpoints: tells of caches.
         dids: files, datasets or containers.
         prefer: ``cache`` puts the caches' URLs before those of the replicas; ``replica`` leaves caches out.
-        site: the reader's site; its caches come first.
+        site: the reader's site; its caches come first, and all URLs are as they are seen from there.
 
     Raises:
         NotFoundError: a DID does not exist, or a file has no replica that can be read now.
@@ -70,10 +70,12 @@ def files(
 def _file(replicas: Replicas, endpoints: Endpoints, prefer: Prefer, site: str | None) -> LakeFile:
     direct = [absolute(url) for url in replicas.pfns]
     direct.sort(key=lambda url: not url.startswith("root:"))
+    seen = endpoints.seen_from(site)
     through: list[str] = []
     if prefer == "cache":
-        for cache in nearest(endpoints.caches, site):
+        for cache in nearest(seen.caches, site):
             through += through_cache(cache, direct, endpoints)
+    direct = [_moved(url, endpoints, seen) for url in direct]
     return LakeFile(
         did=replicas.did,
         size_bytes=replicas.size_bytes,
@@ -108,6 +110,16 @@ def through_cache(cache: CacheEndpoint, urls: Iterable[str], endpoints: Endpoint
         if parts.scheme == "root" and parts.netloc in origins:
             found += [f"{own}//roots://{origins[parts.netloc]}{parts.path}" for own in (cache.root, cache.https)]
     return sorted(found, key=lambda url: not url.startswith("root:"))
+
+
+def _moved(url: str, endpoints: Endpoints, seen: Endpoints) -> str:
+    """A replica's URL as its reader sees the element; those of strangers stay as they are."""
+    parts = urlsplit(url)
+    for near, far in zip(endpoints.storage, seen.storage, strict=True):
+        for base, new in ((near.https, far.https), (near.root, far.root)):
+            if parts.netloc == urlsplit(base).netloc:
+                return parts._replace(netloc=urlsplit(new).netloc).geturl()
+    return url
 
 
 def absolute(url: str) -> str:

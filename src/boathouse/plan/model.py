@@ -13,9 +13,11 @@ Secrets therefore never occur in a plan, and a plan can be printed, compared and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
 
 
 class SecretKind(StrEnum):
@@ -133,6 +135,8 @@ class PortRequest:
     key: str
     address: str
     wanted: int | None = None
+    same_as: str = ""
+    """Key of another request, whose port this one takes too, at its own address."""
 
 
 @dataclass(frozen=True)
@@ -248,6 +252,8 @@ class StorageEndpoint:
     root: str
     """``root://address:port``, no path."""
     audience: str
+    far: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Host by site, for sites that see the element over a distance; ports and audience are the same."""
 
 
 @dataclass(frozen=True)
@@ -265,6 +271,11 @@ class CacheEndpoint:
     origins: Mapping[str, str] = field(default_factory=dict, hash=False)
     """By RSE, the ``host:port`` that stands for the element in a path through this cache
     (``docs/decisions/0003-cache-routing.md``)."""
+    far: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Host by site, for sites that see the cache over a distance; ports and audience are the same."""
+
+
+Placed = TypeVar("Placed", StorageEndpoint, CacheEndpoint)
 
 
 @dataclass(frozen=True)
@@ -312,3 +323,19 @@ class Endpoints:
     """URL of the care of caches; empty where there are none."""
     login_at: str = ""
     """The one of them that is meant when none is named; empty for ``issuer``."""
+
+    def seen_from(self, site: str | None) -> Endpoints:
+        """The same as clients at a site see it: what is far from there stands at the address of the network's relay."""
+        return replace(
+            self,
+            storage=tuple(_seen_from(site, each) for each in self.storage),
+            caches=tuple(_seen_from(site, each) for each in self.caches),
+        )
+
+
+def _seen_from(site: str | None, endpoint: Placed) -> Placed:
+    host = endpoint.far.get(site or "")
+    if host is None:
+        return endpoint
+    https, root = (f"{url.scheme}://{host}:{url.port}" for url in map(urlsplit, (endpoint.https, endpoint.root)))
+    return replace(endpoint, https=https, root=root)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from boathouse.facility.model import Facility
+from boathouse.plan.addresses import far_addresses, far_key
 from boathouse.plan.model import (
     CacheEndpoint,
     Certificate,
@@ -69,6 +70,15 @@ class Context:
     def url(self, key: str, scheme: str = "https") -> str:
         """``scheme://address:port`` of a requested port, without a path."""
         return f"{scheme}://{self.addresses[key]}:{self.ports[key]}"
+
+    def seen_from(self, site: str, name: str) -> str:
+        """What stands before ``.https`` and ``.root`` in the port keys by which a site reaches an element or cache."""
+        near = self.facility.distance(site, self.facility.site_of(name)) is None
+        return name if near else far_key(site, name)
+
+    def far_hosts(self, name: str) -> dict[str, str]:
+        """Address by site of an element or cache, for those sites that see it over a distance."""
+        return {site: address for (site, seen), address in far_addresses(self.facility).items() if seen == name}
 
     @property
     def issuer(self) -> str:

@@ -89,6 +89,11 @@ def upstream_audiences(context: Context, cache: str) -> tuple[str, ...]:
     return tuple(context.addresses[f"{rse}.root"] for rse in context.facility.upstreams_of(cache))
 
 
+def _upstream_addresses(context: Context, cache: str) -> tuple[str, ...]:
+    keys = [key for rse in context.facility.upstreams_of(cache) for key in _keys(context, cache, rse)]
+    return tuple(dict.fromkeys(context.addresses[key] for key in keys))
+
+
 class Caches(Service):
     """The caches of all sites."""
 
@@ -113,7 +118,11 @@ class Caches(Service):
         return Contribution(
             units=tuple(self._unit(context, name, cache) for name, cache in caches.items()),
             certificates=tuple(
-                Certificate(unit_name(name), addresses=(context.addresses[f"{name}.https"],)) for name in caches
+                Certificate(
+                    unit_name(name),
+                    addresses=(context.addresses[f"{name}.https"], *context.far_hosts(name).values()),
+                )
+                for name in caches
             ),
             caches=tuple(
                 CacheEndpoint(
@@ -124,7 +133,8 @@ class Caches(Service):
                     root=context.url(f"{name}.root", "root"),
                     audience=context.addresses[f"{name}.https"],
                     upstreams=context.facility.upstreams_of(name),
-                    origins={rse: _origin(context, rse) for rse in context.facility.upstreams_of(name)},
+                    origins={rse: _origins(context, name, rse)[0] for rse in context.facility.upstreams_of(name)},
+                    far=context.far_hosts(name),
                 )
                 for name, cache in caches.items()
             ),
@@ -135,9 +145,9 @@ class Caches(Service):
         unit = unit_name(name)
         data = context.data(unit)
         upstreams = context.facility.upstreams_of(name)
-        paths = [path for rse in upstreams for path in _origin_paths(context, rse)]
+        paths = [path for rse in upstreams for path in _origin_paths(context, name, rse)]
         prefix_of = {rse: element.prefix.rstrip("/") for rse, element in context.facility.storage.items()}
-        exports = [path + prefix_of[rse] for rse in upstreams for path in _origin_paths(context, rse)]
+        exports = [path + prefix_of[rse] for rse in upstreams for path in _origin_paths(context, name, rse)]
         # A star stands for a name, never for a slash (fnmatch with FNM_PATHNAME).
         not_kept = File(
             context.config(unit, "not-kept"), "".join("/*" * depth + f"/{_RECORDS}\n" for depth in range(_DEEPEST))
@@ -148,7 +158,7 @@ class Caches(Service):
             not_kept=not_kept.path,
             # Read only: else a DELETE would go through to the element.
             exports="\n".join(f"all.export {path} r/o" for path in (*exports, *prefixes)),
-            permits="\n".join(f"pss.permit {address}" for address in dict.fromkeys(upstream_audiences(context, name))),
+            permits="\n".join(f"pss.permit {address}" for address in _upstream_addresses(context, name)),
             memory=_kibibytes(cache.memory),
             block_size=_kibibytes(cache.block_size),
             prefetch=cache.prefetch,
@@ -180,19 +190,24 @@ class Caches(Service):
         )
 
 
-def _origin(context: Context, rse: str) -> str:
-    """What stands for an element in the path of a request: the ``host:port`` that the cache connects to."""
-    key = f"{rse}.root"
-    return f"{context.addresses[key]}:{context.ports[key]}"
+def _keys(context: Context, cache: str, rse: str) -> tuple[str, ...]:
+    """Port keys by which a cache reaches an element: as its site sees it, which comes first, and the element's own."""
+    seen = context.seen_from(context.facility.site_of(cache), rse)
+    return tuple(dict.fromkeys((f"{seen}.root", f"{rse}.root")))
 
 
-def _origin_paths(context: Context, rse: str) -> tuple[str, ...]:
+def _origins(context: Context, cache: str, rse: str) -> tuple[str, ...]:
+    """What may stand for an element in the path of a request: each ``host:port`` that the cache connects to."""
+    return tuple(f"{context.addresses[key]}:{context.ports[key]}" for key in _keys(context, cache, rse))
+
+
+def _origin_paths(context: Context, cache: str, rse: str) -> tuple[str, ...]:
     """What a path through the cache begins with; XRootD has made one slash of two.
 
     ``root:`` is what Rucio puts before a cache's clients; the connection is encrypted all the same, since the
     element insists on it.
     """
-    return tuple(f"/{scheme}:/{_origin(context, rse)}" for scheme in ("roots", "root"))
+    return tuple(f"/{scheme}:/{origin}" for origin in _origins(context, cache, rse) for scheme in ("roots", "root"))
 
 
 def _kibibytes(size_bytes: float) -> str:

@@ -133,9 +133,12 @@ class StorageElements(Service):
         return Contribution(
             units=tuple(unit for rse, element in elements.items() for unit in _units(context, rse, element)),
             certificates=tuple(
-                Certificate(name, addresses=(context.addresses[f"{key}.https"],))
+                Certificate(name, addresses=(context.addresses[f"{key}.https"], *far))
                 for rse in elements
-                for name, key in ((unit_name(rse), rse), (copy_unit_name(rse), copy_key(rse)))
+                for name, key, far in (
+                    (unit_name(rse), rse, context.far_hosts(rse).values()),
+                    (copy_unit_name(rse), copy_key(rse), ()),
+                )
             ),
             storage=tuple(
                 StorageEndpoint(
@@ -147,6 +150,7 @@ class StorageElements(Service):
                     https=context.url(f"{rse}.https"),
                     root=context.url(f"{rse}.root", "root"),
                     audience=context.addresses[f"{rse}.https"],
+                    far=context.far_hosts(rse),
                 )
                 for rse, element in elements.items()
             ),

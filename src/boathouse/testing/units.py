@@ -37,7 +37,8 @@ class Units(Processes):
         account = service_account()
         state = create_or_open(directory / "state", facility.name, account)
         requests = port_requests(facility, drivers())
-        ports = {request.key: request.wanted or free_port(request.address) for request in requests}
+        ports = {one.key: one.wanted or free_port(one.address) for one in requests if not one.same_as}
+        ports |= {one.key: ports[one.same_as] for one in requests if one.same_as}
         addresses = {request.key: request.address for request in requests}
         self.context = Context(facility, state.layout, programs, ports, addresses)
         self.plan = build(facility, drivers(), layout=state.layout, programs=programs, ports=ports)

@@ -98,6 +98,7 @@ _ELSEWHERE = {
         "aai": {"url": "https://aai.example", "client_id": "lake", "admit": {"all": {"claim": "a", "value": "b"}}}
     },
     "stores": {"cloud": {"url": "s3s://s3.example/bucket"}},
+    "network": {"default": {"rtt": "20 ms"}, "links": {"north": {"between": ["CNAF", "PIC"]}}},
 }
 
 

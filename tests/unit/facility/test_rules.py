@@ -19,7 +19,42 @@ _EXTERNAL = (
 
 _STORE = "stores:\n  cloud: {url: s3s://s3.example/bucket, user: k, secret_file: /k"
 
+_TWO_SITES = "  PIC: {}\nnetwork:\n  links:\n    pic: {between: [CNAF, PIC], "
+
 _BROKEN = [
+    ("link_ends", "groups:", f"{_TWO_SITES.replace('PIC],', 'PIK],')}rtt: 20 ms}}\ngroups:", "there is no site 'PIK'"),
+    (
+        "link_ends",
+        "groups:",
+        f"{_TWO_SITES.replace('PIC],', 'CNAF],')}rtt: 20 ms}}\ngroups:",
+        "link pic does not stand between two sites",
+    ),
+    (
+        "link_ends",
+        "groups:",
+        f"{_TWO_SITES}rtt: 20 ms}}\n    other: {{between: [PIC, CNAF]}}\ngroups:",
+        "links pic and other stand between the same sites",
+    ),
+    (
+        "bounds",
+        "groups:",
+        f"{_TWO_SITES}rtt: 2 s}}\ngroups:",
+        "a round trip takes too long: clients would give up before they are connected",
+    ),
+    ("bounds", "groups:", f"{_TWO_SITES}bandwidth: 1 kbit/s}}\ngroups:", "too little bandwidth"),
+    ("bounds", "groups:", "network: {window: 1 kB}\ngroups:", "the window is out of bounds"),
+    (
+        "bounds",
+        "groups:",
+        "".join(f"  S{number}: {{}}\n" for number in range(246)) + "network: {}\ngroups:",
+        "too many sites to be told apart by their addresses",
+    ),
+    (
+        "far_addresses",
+        "groups:",
+        "network: {default: {rtt: 20 ms}}\nservices: {address: 127.10.0.1}\ngroups:",
+        "an address of the network between the sites",
+    ),
     ("stores", "groups:", f"{_STORE}, groups: [atlas]}}\ngroups:", "there is no group 'atlas'"),
     ("stores", "groups:", f"{_STORE}}}\n  b: {{url: davs://s3.example/bucket/}}\ngroups:", "cloud and b are one place"),
     ("stores", "groups:", f"{_STORE.replace('/bucket', '')}}}\ngroups:", "cloud has no bucket"),

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
-from boathouse.lake.access import nearest, through_cache
-from boathouse.lake.catalogue import Rse
+from dataclasses import replace
+
+from boathouse.lake.access import _file, nearest, through_cache
+from boathouse.lake.catalogue import Replicas, Rse
+from boathouse.lake.names import Did
 from boathouse.plan.model import CacheEndpoint, Endpoints, StorageEndpoint
 
 
@@ -49,6 +52,23 @@ def test_a_cache_is_told_the_host_by_which_it_knows_the_element() -> None:
 
 def test_an_element_that_is_not_behind_the_cache_is_not_asked_through_it() -> None:
     assert through_cache(cache("C", "S", "site"), ["root://127.0.1.12:1//lake/x"], ENDPOINTS) == []
+
+
+def test_a_reader_at_a_site_goes_over_the_distance_and_names_elements_as_the_cache_knows_them() -> None:
+    far = replace(storage("A", 11), far={"S": "127.10.1.11"})
+    near_cache, far_cache = cache("C", "S", "site"), replace(cache("D", "T", "site"), far={"S": "127.10.2.1"})
+    endpoints = replace(ENDPOINTS, storage=(far, storage("B", 12)), caches=(near_cache, far_cache))
+    pfns = {"root://127.0.1.11:1//lake/x": "A", "davs://127.0.1.11:2/lake/x": "A", "davs://else.where/x": "Z"}
+    replicas = Replicas(Did("cms", "x"), 1, "0" * 8, pfns, {"A": "AVAILABLE"})
+    assert _file(replicas, endpoints, "cache", "S").urls == (
+        "root://127.0.2.1:1//roots://127.0.1.11:1//lake/x",
+        "https://127.0.2.1:2//roots://127.0.1.11:1//lake/x",
+        "root://127.10.2.1:1//roots://127.0.1.11:1//lake/x",
+        "https://127.10.2.1:2//roots://127.0.1.11:1//lake/x",
+        "root://127.10.1.11:1//lake/x",
+        "https://127.10.1.11:2/lake/x",
+        "https://else.where/x",
+    )
 
 
 def test_the_nearest_cache_first() -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from boathouse.facility.model import Facility
-from boathouse.plan.addresses import addresses
+from boathouse.plan.addresses import addresses, far_addresses
 
 
 def facility(**sites: dict[str, object]) -> Facility:
@@ -35,3 +35,11 @@ def test_many_elements_stay_on_the_loopback_network() -> None:
     found = addresses(facility(CNAF={"storage": storage}))
     assert len(set(found.values())) == 600
     assert all(address.startswith("127.0.") and 1 <= int(address.split(".")[3]) <= 250 for address in found.values())
+
+
+def test_what_is_far_is_seen_in_a_network_of_the_sites_own() -> None:
+    sites = {name: {"storage": {f"{name}-RSE": {"qos": "A", "address": "127.9.9.9"}}} for name in ("CNAF", "PIC")}
+    document = {"name": "small", "vo": "escape", "sites": sites, "network": {"default": {"rtt": "20 ms"}}}
+    far = far_addresses(Facility.model_validate(document))
+    assert far == {("CNAF", "PIC-RSE"): "127.10.1.12", ("PIC", "CNAF-RSE"): "127.11.1.11"}
+    assert far_addresses(facility(**sites)) == {}

@@ -34,3 +34,14 @@ def test_a_port_in_use_is_passed_over_and_named_when_it_was_wanted() -> None:
     assert problem.remedy is not None
     assert str(free) in problem.remedy
     assert ports.check_free([A], {"a": free}) == ()
+
+
+def test_a_port_that_is_another_s_too_is_free_at_both_addresses() -> None:
+    far = PortRequest("far", "127.10.0.1", same_as="a")
+    with socket.socket() as held:
+        (free,) = ports.choose([A], {}, seed=9_000).values()
+        held.bind(("127.10.0.1", free))
+        held.listen()
+        chosen = ports.choose([far, A], {}, seed=free - 20_000)
+    assert chosen["far"] == chosen["a"] != free
+    assert ports.choose([A, far], {"a": 29_004, "far": 29_005}, seed=0) == {"a": 29_004, "far": 29_004}

@@ -46,7 +46,14 @@ def choose(requests: Iterable[PortRequest], kept: Mapping[str, int], *, seed: in
     chosen: dict[str, int] = {}
     taken: set[int] = set()
     waiting: list[PortRequest] = []
+    own: list[PortRequest] = []
+    followers: list[PortRequest] = []
     for request in requests:
+        (followers if request.same_as else own).append(request)
+    addresses = {request.key: [request.address] for request in own}
+    for follower in followers:
+        addresses[follower.same_as].append(follower.address)
+    for request in own:
         port = request.wanted or kept.get(request.key)
         if port is None:
             waiting.append(request)
@@ -59,13 +66,13 @@ def choose(requests: Iterable[PortRequest], kept: Mapping[str, int], *, seed: in
         for _ in range(span):
             port = _FIRST + candidate
             candidate = (candidate + 1) % span
-            if port not in taken and is_free(request.address, port):
+            if port not in taken and all(is_free(address, port) for address in addresses[request.key]):
                 chosen[request.key] = port
                 taken.add(port)
                 break
         else:
             raise HostError("no free port", expected=f"one of {_FIRST} to {_LAST}", where=request.address)
-    return chosen
+    return chosen | {follower.key: chosen[follower.same_as] for follower in followers}
 
 
 def check_free(requests: Iterable[PortRequest], ports: Mapping[str, int]) -> tuple[HostError, ...]:

@@ -1,0 +1,59 @@
+"""Settings of the relay: one JSON file, read once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from boathouse.errors import InputError
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class LinkSettings(_Model):
+    """A link between two sites; it counts for both directions."""
+
+    between: tuple[str, str]
+    rtt_s: float
+    bandwidth_bit_s: int | None
+
+
+class PathSettings(_Model):
+    """Where a site reaches a port of an element or cache at another site, and where that really is."""
+
+    site: str
+    """The one that connects."""
+    element: str
+    element_site: str
+    listen_address: str
+    port: int
+    """Of both."""
+    element_address: str
+
+
+class Settings(_Model):
+    """All that the relay is told."""
+
+    listen_address: str
+    """Where it answers about itself: ``/health`` and ``/metrics``."""
+    port: int
+    certificate: Path
+    key: Path
+    window_bytes: int
+    links: tuple[LinkSettings, ...]
+    paths: tuple[PathSettings, ...]
+
+
+def load(path: Path) -> Settings:
+    """Read the settings.
+
+    Raises:
+        InputError: the file cannot be read, or is not as described here.
+    """
+    try:
+        return Settings.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError) as error:
+        raise InputError("the settings cannot be read", got=str(error), where=str(path)) from error
