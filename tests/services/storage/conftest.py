@@ -40,6 +40,7 @@ FACILITY = {
         },
         "SOUTH": {"storage": {"SOUTH-DISK": {"qos": "SAFE"}}},
     },
+    "network": {"default": {"rtt": "4 ms", "bandwidth": "4 Gbit/s"}},
 }
 
 
@@ -134,7 +135,7 @@ def box(programs: Programs) -> Iterator[Box]:
         for name in made.servers:
             made.trust(name, made.issuer.url, made.issuer.jwks)
         made.write_service_tokens()
-        made.start(*made.servers)
+        made.start("network", *made.servers)
         yield made
 
 

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import cast
 
 from boathouse.apps.network.link import Arrival, End, Flow, Lane
 from boathouse.apps.network.settings import PathSettings
@@ -94,6 +95,9 @@ class Side(asyncio.Protocol):
         self._counted = counted
         """How what is written here is counted."""
         self._flow: Flow | None = None
+        self._early: list[bytes | End] = []
+        """What was read before there was another side."""
+        self._left = False
         self._transport: asyncio.Transport | None = None
         self._reads = False
         self._blocked = False
@@ -107,13 +111,21 @@ class Side(asyncio.Protocol):
     def join(self, other: Side) -> None:
         """Begin to read, and send it to the other side."""
         self._flow = self._wire.carry(self, other)
+        early, self._early = self._early, []
+        for item in early:
+            self._give(item)
         self.read_on()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Read nothing before there is another side."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.pause_reading()
+        """Read nothing before there is another side, but for what comes before the event loop can be stopped."""
+        # uvloop's are no instances of it.
+        self._transport = cast("asyncio.Transport", transport)
+        # At once it would not help: event loops begin to read after this.
+        asyncio.get_running_loop().call_soon(self._wait_for_other_side)
+
+    def _wait_for_other_side(self) -> None:
+        if self._transport and not self._reads:
+            self._transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
         """Send it over the wire."""
@@ -182,12 +194,16 @@ class Side(asyncio.Protocol):
 
     def leave(self) -> None:
         """Tell the other side nothing any more."""
+        self._left = True
         if self._flow:
             self._wire.forget(self._flow)
             self._flow = None
 
     def _give(self, item: bytes | End) -> None:
+        if self._left:
+            return
         if self._flow is None:
+            self._early.append(item)
             return
         self._flow.give(item, time.monotonic())
         if self._transport and self._reads and self._flow.waiting_bytes > _WAITING_BYTES:
