@@ -39,7 +39,7 @@ def test_a71_what_was_read_ahead_counts_as_fetched():
     """With read-ahead XCache calls cold bytes hits: what crossed the link is what it wrote and what it passed on."""
     (close,) = parse(content(HEADER, RECORD)).closes
     assert (close.served_bytes, close.fetched_bytes) == (1000, 1000)
-    assert close.path == "/lake/cms/f"
+    assert close.name == "/lake/cms/f"
     assert close.origins == ("127.0.1.1:1094",)
 
 

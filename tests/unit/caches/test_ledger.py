@@ -18,7 +18,7 @@ ELEMENT = "127.0.1.1:1094"
 
 def close(path="/lake/cms/ab/cd/f", *, hit=0, missed=0, bypassed=0, written=None, origins=(ELEMENT,)):
     return Close(
-        path=path,
+        name=path,
         size_bytes=1000,
         opened_at=1,
         closed_at=2_000_000_000,
@@ -86,6 +86,16 @@ def test_a71_no_byte_is_counted_twice_where_caches_stand_behind_each_other(ledge
     }
     assert site["saved_bytes"] + region["saved_bytes"] == document["total"]["saved_bytes"]
     assert site["scopes"]["cms"]["hits"] == 1
+
+
+def test_a_file_that_is_kept_by_several_names_is_one(ledger):
+    """A cache behind another keeps it by the whole path of the request."""
+    names = ["/roots:/127.0.1.1:1094/lake/cms/f", "/root:/127.0.1.2:1094/lake/cms/f", "/lake/cms/f"]
+    ledger.add("SITE", told(*(close(name, missed=10) for name in names)), DOORS)
+    assert ledger.files("SITE", ["/lake/cms/f"])["/lake/cms/f"].served_bytes == 30
+    ledger.keeps("SITE", [kept(name) for name in names])
+    ledger.keeps("SITE", [kept(names[0])])
+    assert ledger.evictions("SITE") == {"cms": {"purged": (2, 200)}}
 
 
 def test_more_fetched_than_served_is_told_as_it_is(ledger, tmp_path):

@@ -69,6 +69,17 @@ def test_a_file_is_complete_when_all_its_blocks_are_there(tmp_path, blocks, done
     assert (found.path, found.complete, found.kept_since) == ("/lake/f", complete, 1700000000)
 
 
+def test_all_that_is_kept_of_a_file_is_found(tmp_path):
+    for name in ("lake/f", "roots:/127.0.1.1:1094/lake/f", "root:/127.0.1.1:1094/lake/f", "roots:/h:1/lake/g"):
+        place = tmp_path / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"x")
+        place.with_name(f"{place.name}.cinfo").write_bytes(notes(1, [0]))
+    names = [each.name for each in cinfo.of(tmp_path, "/lake/f")]
+    assert names == ["/lake/f", "/root:/127.0.1.1:1094/lake/f", "/roots:/127.0.1.1:1094/lake/f"]
+    assert {each.path for each in cinfo.kept(tmp_path)} == {"/lake/f", "/lake/g"}
+
+
 @pytest.mark.parametrize("content", [b"", notes(1, [0])[:20], notes(1, [0], version=3), notes(1, [0], block=0)])
 def test_notes_that_cannot_be_read_are_of_nothing(tmp_path, content):
     (tmp_path / "f").write_bytes(b"x")

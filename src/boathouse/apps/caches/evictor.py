@@ -19,6 +19,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from boathouse.apps.caches import cinfo
+from boathouse.apps.caches.cinfo import Kept
 from boathouse.apps.caches.ledger import Ledger
 from boathouse.apps.caches.settings import Cache, Settings
 from boathouse.wlcg import keycache
@@ -64,36 +65,39 @@ class Evictor:
 
         Args:
             cache: which.
-            path: as it keeps the file.
+            path: of the file on storage.
             reason: what the eviction is counted under.
             force: also if somebody reads it, who then gets an error and has to open it again.
 
         Returns:
             What became of it, the bytes of disk that it took, and for a failure what the cache said.
         """
-        place = cache.data / path.lstrip("/")
-        before = cinfo.one(cache.data, path)
-        if before is None and not place.is_file():
-            return Outcome.absent, 0, ""
-        said = self._ask(cache, "fevict" if force else "evict", path)
-        if cinfo.one(cache.data, path) is None and not place.is_file():
-            size_bytes = before.disk_bytes if before else 0
-            self._ledger.evicted(cache.name, path, size_bytes, reason)
-            log.info("%s: evicted %s (%s)", cache.name, path, reason)
-            return Outcome.evicted, size_bytes, ""
-        if _IN_USE in said:
-            return Outcome.in_use, 0, ""
-        log.warning("%s: cannot evict %s: %s", cache.name, path, said)
-        return Outcome.failed, 0, said or "the cache keeps it all the same"
+        kept = cinfo.of(cache.data, path)
+        done = [self._forget(cache, each, reason, force=force) for each in kept]
+        outcomes = [outcome for outcome, _ in done]
+        worst = next((each for each in (Outcome.failed, Outcome.in_use, Outcome.evicted) if each in outcomes), None)
+        freed = sum(each.disk_bytes for each, outcome in zip(kept, outcomes, strict=True) if outcome is Outcome.evicted)
+        return worst or Outcome.absent, freed, "; ".join(said for _, said in done if said)
 
-    def _ask(self, cache: Cache, command: str, path: str) -> str:
+    def _forget(self, cache: Cache, kept: Kept, reason: str, *, force: bool) -> tuple[Outcome, str]:
+        said = self._ask(cache, "fevict" if force else "evict", kept)
+        if cinfo.one(cache.data, kept.name) is None:
+            self._ledger.evicted(cache.name, kept.name, kept.disk_bytes, reason)
+            log.info("%s: evicted %s (%s)", cache.name, kept.name, reason)
+            return Outcome.evicted, ""
+        if _IN_USE in said:
+            return Outcome.in_use, ""
+        log.warning("%s: cannot evict %s: %s", cache.name, kept.name, said)
+        return Outcome.failed, said or "the cache keeps it all the same"
+
+    def _ask(self, cache: Cache, command: str, kept: Kept) -> str:
         """Have the client say it; returns what it answered if that was an error."""
         server = f"roots://{cache.address}:{cache.root_port}"
         try:
             done = subprocess.run(
-                [str(self._settings.xrdfs), server, "cache", command, path],
+                [str(self._settings.xrdfs), server, "cache", command, kept.name],
                 env={
-                    "BEARER_TOKEN": self._token(cache),
+                    "BEARER_TOKEN": self._token(cache, kept),
                     "XrdSecPROTOCOL": "ztn",
                     "X509_CERT_DIR": str(self._settings.cache_ca_directory),
                     "XRD_CONNECTIONWINDOW": "5",
@@ -110,13 +114,16 @@ class Evictor:
             return f"the cache did not answer within {_PATIENCE_S:.0f} s"
         return (done.stderr + done.stdout).strip() if done.returncode else ""
 
-    def _token(self, cache: Cache) -> str:
+    def _token(self, cache: Cache, kept: Kept) -> str:
         now = int(time.time())
+        below = next(
+            kept.path.removeprefix(each) for each in self._settings.prefixes if kept.path.startswith(f"{each}/")
+        )
         claims = {
             "iss": self._settings.url,
             "sub": "caches",
             "aud": cache.address,
-            "scope": "storage.read:/",
+            "scope": f"storage.read:{below}",
             "wlcg.ver": "1.0",
             "iat": now,
             "nbf": now - 5,

@@ -25,8 +25,8 @@ _LISTEN = "0A"
 class Close:
     """A file that nobody reads any more: what was served and fetched since it was opened."""
 
-    path: str
-    """As the cache keeps it."""
+    name: str
+    """The path by which the cache keeps it."""
     size_bytes: int
     opened_at: int
     closed_at: int
@@ -105,7 +105,7 @@ def _object(text: bytes) -> dict[str, Any]:
 
 def _close(record: dict[str, Any]) -> Close:
     return Close(
-        path=str(record["lfn"]),
+        name=str(record["lfn"]),
         size_bytes=int(record["size"]),
         opened_at=int(record["attach_t"]),
         closed_at=int(record["detach_t"]),

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from boathouse.apps.caches.cinfo import Kept
+from boathouse.apps.caches.cinfo import Kept, on_storage
 from boathouse.apps.caches.gstream import Close, Datagram, lost_between
 from boathouse.errors import ServiceError
 
@@ -72,7 +72,7 @@ CREATE TABLE scopes (cache TEXT, scope TEXT, {_COLUMNS}, PRIMARY KEY (cache, sco
 CREATE TABLE files (cache TEXT, path TEXT, {_COLUMNS}, used_at INTEGER NOT NULL, PRIMARY KEY (cache, path));
 CREATE TABLE evictions (cache TEXT, scope TEXT, reason TEXT, files INTEGER NOT NULL, bytes INTEGER NOT NULL,
                         PRIMARY KEY (cache, scope, reason));
-CREATE TABLE kept (cache TEXT, path TEXT, bytes INTEGER NOT NULL, PRIMARY KEY (cache, path));
+CREATE TABLE kept (cache TEXT, name TEXT, path TEXT, bytes INTEGER NOT NULL, PRIMARY KEY (cache, name));
 CREATE TABLE streams (cache TEXT PRIMARY KEY, began_at INTEGER NOT NULL DEFAULT 0, number INTEGER NOT NULL DEFAULT 0,
                       lost INTEGER NOT NULL DEFAULT 0, refused INTEGER NOT NULL DEFAULT 0,
                       unreadable INTEGER NOT NULL DEFAULT 0);
@@ -144,9 +144,9 @@ class Ledger:
             )
             for close in datagram.closes:
                 counts = _counts(close, doors)
-                scope = self.scope_of(close.path)
-                _increase(database, "scopes", {"cache": cache, "scope": scope}, counts)
-                _increase(database, "files", {"cache": cache, "path": close.path}, counts, used_at=close.closed_at)
+                path = on_storage(close.name)
+                _increase(database, "scopes", {"cache": cache, "scope": self.scope_of(path)}, counts)
+                _increase(database, "files", {"cache": cache, "path": path}, counts, used_at=close.closed_at)
 
     def refuse(self, cache: str, *, unreadable: bool = False) -> None:
         """Count a datagram that is not believed, or makes no sense."""
@@ -155,11 +155,18 @@ class Ledger:
             database.execute("INSERT OR IGNORE INTO streams (cache) VALUES (?)", (cache,))
             database.execute(f"UPDATE streams SET {column} = {column} + 1 WHERE cache = ?", (cache,))  # noqa: S608
 
-    def evicted(self, cache: str, path: str, size_bytes: int, reason: str) -> None:
-        """Count a file that left a cache, and forget that it is kept."""
+    def evicted(self, cache: str, name: str, size_bytes: int, reason: str) -> None:
+        """Count what left a cache, and forget that it is kept.
+
+        Args:
+            cache: its name.
+            name: the path by which it kept the file.
+            size_bytes: what that took on disk.
+            reason: under which it is counted.
+        """
         with self._transaction() as database:
-            self._left.setdefault(cache, set()).add(path)
-            self._evicted(database, cache, path, size_bytes, reason)
+            self._left.setdefault(cache, set()).add(name)
+            self._evicted(database, cache, name, size_bytes, reason)
 
     def keeps(self, cache: str, found: Iterable[Kept]) -> None:
         """Take over what a cache keeps now: what has gone since the last time was purged.
@@ -170,16 +177,20 @@ class Ledger:
         """
         with self._lock:
             left = self._left[cache] = set()
-        now = {each.path: each.disk_bytes for each in found}
+        now = {each.name: each for each in found}
         with self._transaction() as database:
             # What was evicted while the directories were read may have been seen before.
-            now = {path: size for path, size in now.items() if path not in left}
-            before = {row["path"]: row["bytes"] for row in database.execute(_KEPT, (cache,))}
-            for path in before.keys() - now.keys():
-                self._evicted(database, cache, path, before[path], "purged")
+            now = {name: each for name, each in now.items() if name not in left}
+            before = {row["name"]: row["bytes"] for row in database.execute(_KEPT, (cache,))}
+            for name in before.keys() - now.keys():
+                self._evicted(database, cache, name, before[name], "purged")
             database.executemany(
-                "INSERT OR REPLACE INTO kept VALUES (?, ?, ?)",
-                [(cache, path, size) for path, size in now.items() if before.get(path) != size],
+                "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)",
+                [
+                    (cache, name, each.path, each.disk_bytes)
+                    for name, each in now.items()
+                    if before.get(name) != each.disk_bytes
+                ],
             )
             database.execute(
                 "DELETE FROM files WHERE cache = ? AND used_at < ? AND path NOT IN (SELECT path FROM kept "
@@ -246,12 +257,12 @@ class Ledger:
                 return f"{first}.{others[0]}" if first in {"user", "group"} and len(others) > 1 else first
         return ""
 
-    def _evicted(self, database: sqlite3.Connection, cache: str, path: str, size_bytes: int, reason: str) -> None:
-        database.execute("DELETE FROM kept WHERE cache = ? AND path = ?", (cache, path))
+    def _evicted(self, database: sqlite3.Connection, cache: str, name: str, size_bytes: int, reason: str) -> None:
+        database.execute("DELETE FROM kept WHERE cache = ? AND name = ?", (cache, name))
         database.execute(
             "INSERT INTO evictions VALUES (?, ?, ?, 1, ?) ON CONFLICT DO UPDATE "
             "SET files = files + 1, bytes = bytes + excluded.bytes",
-            (cache, self.scope_of(path), reason, size_bytes),
+            (cache, self.scope_of(on_storage(name)), reason, size_bytes),
         )
 
     @contextmanager
@@ -266,7 +277,7 @@ class Ledger:
             self._connection.execute("COMMIT")
 
 
-_KEPT = "SELECT path, bytes FROM kept WHERE cache = ?"
+_KEPT = "SELECT name, bytes FROM kept WHERE cache = ?"
 
 
 def _counts(close: Close, doors: frozenset[str]) -> Counts:

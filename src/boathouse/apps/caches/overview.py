@@ -91,20 +91,20 @@ class Overview:
 
     def files(self, caches: Sequence[Cache], paths: Sequence[str]) -> list[dict[str, Any]]:
         """What each cache keeps of files, and what was counted of them."""
-        return [
-            {
-                "cache": cache.name,
-                "path": path,
-                "complete": kept.complete if kept else False,
-                "kept_bytes": kept.disk_bytes if kept else 0,
-                "kept_since": kept.kept_since if kept else None,
-                **counted.get(path, Counts()).as_dict(),
-            }
-            for cache in caches
-            for counted in (self._ledger.files(cache.name, paths),)
-            for path in paths
-            for kept in (cinfo.one(cache.data, path),)
-        ]
+        found = []
+        for cache in caches:
+            counted = self._ledger.files(cache.name, paths)
+            for path in paths:
+                kept = cinfo.of(cache.data, path)
+                about = {
+                    "cache": cache.name,
+                    "path": path,
+                    "complete": any(each.complete for each in kept),
+                    "kept_bytes": sum(each.disk_bytes for each in kept),
+                    "kept_since": min((each.kept_since for each in kept), default=None),
+                }
+                found.append(about | counted.get(path, Counts()).as_dict())
+        return found
 
     def metrics(self, sees: Sees) -> str:
         """Prometheus's text format: counters since the facility was made, gauges of now."""

@@ -174,7 +174,7 @@ class Scrubber:
         )
 
     def _check(self, cache: Cache, kept: Kept, expected: str, report: Report) -> None:
-        place = cache.data / kept.path.lstrip("/")
+        place = cache.data / kept.name.lstrip("/")
         try:
             before = place.stat().st_ino
             got = Adler32.of(place).hexdigest()
@@ -184,7 +184,7 @@ class Scrubber:
             return
         report.files += 1
         report.size_bytes += kept.size_bytes
-        now = cinfo.one(cache.data, kept.path)
+        now = cinfo.one(cache.data, kept.name)
         if got == expected or not is_same or now is None or not now.complete:
             return
         outcome, _, said = self._evictor.evict(cache, kept.path, "scrubbed", force=True)
