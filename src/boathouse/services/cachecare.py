@@ -47,6 +47,7 @@ class CacheCare(Service):
                     "site": facility.site_of(name),
                     "level": cache.level.value,
                     "address": context.addresses[f"{name}.https"],
+                    "far": list(context.far_hosts(name).values()),
                     "root_port": context.ports[f"{name}.root"],
                     "stream_port": context.ports[stream_key(name)],
                     "data": str(context.data(unit_name(name))),

@@ -27,6 +27,8 @@ class Cache(_Model):
     """Between which readers and the lake: ``node``, ``site`` or ``region``."""
     address: str
     """Where it listens; also the audience of tokens for it."""
+    far: tuple[str, ...] = ()
+    """Further addresses, by which other sites know it."""
     root_port: Port
     """Where it speaks the XRootD protocol."""
     stream_port: Port
@@ -82,7 +84,7 @@ class Settings(_Model):
     @property
     def doors(self) -> frozenset[str]:
         """``host:port`` of the caches, to tell them from elements among the origins of a file."""
-        return frozenset(f"{cache.address}:{cache.root_port}" for cache in self.caches)
+        return frozenset(f"{host}:{cache.root_port}" for cache in self.caches for host in (cache.address, *cache.far))
 
 
 def load(path: Path) -> Settings:
