@@ -1,4 +1,4 @@
-"""The service is killed with -9 at every change of a file's state; the next one ends what it began, once.
+"""The service is killed with -9 at every change of a file's state, or stopped; the next one ends what it began, once.
 
 Where the change is one of the database, the test locks a table and waits until the service waits for it: at that
 instant the change is asked for and not made. Where it is one of the storage's, a proxy holds the request.
@@ -24,6 +24,7 @@ from .box import Box, Service
 SIZE = 2_000_000
 _SETTLE = "SELECT jobs.job_id, jobs.owner%FOR UPDATE"
 _CANCEL = "SELECT jobs.job_id %jobs.job_state NOT IN%FOR UPDATE"
+_STOPS = "INFO stopping with 0 copies"
 LIMITS = {"retry_delay_s": 0.1, "pause_s": 1.0, "answer_s": 20.0}
 
 
@@ -68,6 +69,16 @@ class Killed:
             connection.execute(f"LOCK TABLE {table} IN {mode} MODE".encode())
             yield connection
             connection.rollback()
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Have the service stop, and wait until it has begun to; it has ended after what is done meanwhile."""
+        before = self.service.log.count(_STOPS)
+        with ThreadPoolExecutor(1) as threads:
+            ended = threads.submit(self.service.stop)
+            wait_for("it stops", lambda: self.service.log.count(_STOPS) > before)
+            yield
+            ended.result()
 
     def check(self, job_id: str, state: str = "FINISHED", *, copies: int = 1) -> None:
         """The file's end: right, once, and nothing else left."""
@@ -121,6 +132,39 @@ def test_while_a_file_is_claimed(killed: Killed) -> None:
         killed.kill()
     killed.go_on()
     killed.check(job_id)
+
+
+def test_a_stop_gives_back_what_is_claimed_meanwhile(killed: Killed) -> None:
+    killed.destination.stop()
+    job_id = killed.submit()
+    wait_for("it waits", lambda: killed.service.why(job_id)[0]["attempts"])
+    with contextlib.ExitStack() as stopped, killed.waiting_for("files", "SHARE"):
+        killed.destination.start()
+        wait_for("the claim waits", lambda: killed.service.waits_for_a_lock("SET file_state = 'ACTIVE'"))
+        stopped.enter_context(killed.stopped())
+    rows = killed.service.rows("SELECT file_state, spent, busy, worker FROM files WHERE job_id = %s", job_id)
+    assert rows == [("SUBMITTED", 0, False, None)]
+    assert not killed.destination.seen.requests["COPY"]
+    killed.go_on()
+    killed.check(job_id)
+
+
+def test_a_stop_gives_back_what_is_taken_over_meanwhile(killed: Killed) -> None:
+    killed.source.inject(Fault({"GET"}, 1, after_bytes=SIZE // 2, then=Then.stall))
+    job_id = killed.submit()
+    wait_for("half of it has moved", lambda: killed.source.seen.stalled)
+    killed.kill()
+    with contextlib.ExitStack() as stopped, killed.waiting_for("files", "SHARE"):
+        killed.service.start()
+        wait_for("the takeover waits", lambda: killed.service.waits_for_a_lock("SET worker = %attempt + 1"))
+        stopped.enter_context(killed.stopped())
+    # Half a file lies there, or still grows: that it is to be looked at must not be lost.
+    rows = killed.service.rows("SELECT file_state, spent, busy, worker FROM files WHERE job_id = %s", job_id)
+    assert rows == [("SUBMITTED", 0, True, None)]
+    killed.go_on()
+    assert killed.service.finished(job_id, 60)["job_state"] == "FINISHED"
+    wait_for("all is clean", lambda: not killed.service.rows("SELECT 1 FROM files WHERE busy"))
+    assert killed.box.destination.holds(killed.path) == killed.data
 
 
 def test_between_the_claim_and_the_copy(killed: Killed) -> None:

@@ -91,6 +91,7 @@ class Worker:
         self._running: dict[int, tuple[Work, asyncio.Task[None]]] = {}
         self._done: asyncio.Queue[Outcome] = asyncio.Queue()
         self._wake = asyncio.Event()
+        self._in_round = asyncio.Lock()
         self._linger: asyncio.TimerHandle | None = None
         self._enough = 1
         self._stopping = False
@@ -123,18 +124,24 @@ class Worker:
             signal.raise_signal(signal.SIGTERM)
 
     async def stop(self) -> None:
-        """Let copies end for a moment, stop the others so that any worker can start them again, and write all back."""
+        """Let copies end for a moment, stop the others so that any worker can start them again, and write all back.
+
+        Nothing begins any more: what a round under way still takes is given back.
+        """
         self._stopping = True
         self._wake.set()
-        if copies := [task for _, task in self._running.values()]:
-            log.info("stopping with %d copies running", len(copies))
+        copies = [task for _, task in self._running.values()]
+        log.info("stopping with %d copies running", len(copies))
+        if copies:
             _, late = await asyncio.wait(copies, timeout=_STOP_S)
             for task in late:
                 task.cancel()
             await asyncio.gather(*copies, return_exceptions=True)
-            await self._done.join()
-        for loop in self._loops:
-            loop.cancel()
+        async with self._in_round:
+            while not self._done.empty():
+                await self._round()
+            for loop in self._loops:
+                loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         await self.storage.close()
         await self._renewal.close()
@@ -184,7 +191,8 @@ class Worker:
                 async with asyncio.timeout(min(seconds, _ROUND_S)):
                     await self._wake.wait()
             self._wake.clear()
-            seconds = await self._round()
+            async with self._in_round:
+                seconds = await self._round()
             self._enough = max(1, round(_ENOUGH * len(self._running)))
             self._consider()
 
@@ -201,9 +209,10 @@ class Worker:
             await self._settle(ended)
             return _ROUND_S
         try:
-            claim = await self._patiently(self._turn, ended)
+            claim = await self._thread(self._turn, ended)
         except SQLAlchemyError as error:
             log.warning("no files claimed: %s", _first_line(error))
+            # What has ended must be written, however long the database is away; a claim need not wait for it.
             await self._settle(ended)
             return _DATABASE_RETRY_S
         self._forget(ended)
@@ -225,7 +234,7 @@ class Worker:
     async def _care(self) -> None:
         """Take over from dead workers, and remove what was left, if it was not looked for just now."""
         now = asyncio.get_running_loop().time()
-        if now < self._care_at:
+        if self._stopping or now < self._care_at:
             return
         self._care_at = now + _CARE_S
         try:
@@ -237,14 +246,21 @@ class Worker:
             log.warning("nothing adopted or cleaned: %s", _first_line(error))
 
     def _run(self, work: Work) -> None:
+        """Begin with a file, or give it back if the service stops: it was taken before that was known."""
+        if self._stopping:
+            self._never_begun(work)
+            return
         log.debug("%s %s begins", work.name, work.task)
         task = asyncio.create_task(self._work(work))
         task.add_done_callback(lambda ended: self._never_begun(work) if ended.cancelled() else None)
         self._running[work.file_id] = (work, task)
 
     def _never_begun(self, work: Work) -> None:
-        """A task that was canceled before its first step has told nothing."""
-        self._over(Outcome(work, FileState.SUBMITTED, datetime.now(UTC), spend=False))
+        """Give a file back with which nothing was done; what a dead worker may have left of it is still to be seen."""
+        log.info("%s %s given back", work.name, work.task)
+        left = work.task is Task.verify and (work.overwrite or work.wrote)
+        clean_in_s = self._limits.settle_s if left else None
+        self._over(Outcome(work, FileState.SUBMITTED, datetime.now(UTC), clean_in_s=clean_in_s, spend=False))
 
     def _over(self, outcome: Outcome) -> None:
         """Have an outcome written: at once if there are many, or after a moment in which others may come."""
@@ -277,7 +293,6 @@ class Worker:
         """Count files no more as those that are worked on."""
         for outcome in ended:
             self._running.pop(outcome.work.file_id, None)
-            self._done.task_done()
 
     async def _settle(self, ended: Sequence[Outcome]) -> None:
         """Write outcomes only. One that the database will not take must not hold up the others."""
