@@ -263,3 +263,18 @@ def test_the_tools_ban(fts3: Clients, queued: Callable[..., str]) -> None:
 
 def test_the_tool_for_deletions_is_told_who_deletes(fts3: Clients) -> None:
     assert "deletions" in fts3.tool("fts-rest-delete-submit", f"{NOWHERE}/lake/f", status=1)
+
+
+def test_whoever_asks_for_cloud_storage_is_told_where_stores_stand(fts3: Clients, place: str) -> None:
+    """None of the client's own calls goes there; its one option for it, and an operator's question, are answered."""
+    asked = [("ask", [path], {}) for path in ("/config/cloud_storage", "/config/cloud_storage/s3:cloud/alice")]
+    for answer in fts3.calls(*asked, subject="operator"):
+        assert answer["error"] == "NotFound"
+        assert "stand in the facility file, under stores" in answer["words"]
+    refused = fts3.calls(*asked)
+    assert {answer["error"] for answer in refused} == {"Unauthorized"}
+    transfer = fts3.transfer(f"{place}/f", b"bytes")
+    submit = ("fts-rest-transfer-submit", "--cloud-credentials", "dropbox")
+    tokens = ("--src-access-token", transfer["source_token"], "--dst-access-token", transfer["destination_token"])
+    printed = fts3.tool(*submit, *tokens, transfer["source"], transfer["destination"], status=1)
+    assert "there are no cloud credentials here" in printed

@@ -115,6 +115,8 @@ def parse(
     for name in ("bring_online", "archive_timeout"):
         if _positive(params.get(name)):
             raise _fault(f"there is no tape here that {name} could wait for", params[name])
+    if params.get("credential"):
+        raise _fault("there are no cloud credentials here: what opens a store stands in the facility file or its URL")
     if len(files) > files_per_job:
         raise _fault(f"too many files in one job: at most {files_per_job}", len(files))
     own = _Own(doors, https_of, frozenset((*doors, *doors.values(), *https_of.values())))

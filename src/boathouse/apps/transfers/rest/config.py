@@ -15,6 +15,11 @@ from starlette.routing import Route
 from boathouse.apps.transfers.rest.base import Handlers, Services, thread
 
 _Handler = Callable[[Request], Awaitable[Response]]
+_IN_THE_FACILITY_FILE = {
+    "cloud_storage": "stores, their keys and who may use them stand in the facility file, under stores",
+    "authorize": "operators stand in the facility file, as users with admin: true",
+}
+"""What FTS3 keeps in its database and asks operators for, and a facility says in its file."""
 
 
 class Config(Handlers):
@@ -40,6 +45,11 @@ class Config(Handlers):
             Route("/config/activity_shares", self.set_activities, methods=["POST"]),
             Route("/config/activity_shares/{vo}", self.activities_of, methods=["GET"]),
             Route("/config/activity_shares/{vo}", self.delete_activities, methods=["DELETE"]),
+            *(
+                Route(f"/config/{name}{more}", self.in_the_facility_file, methods=["GET", "POST", "DELETE"])
+                for name in _IN_THE_FACILITY_FILE
+                for more in ("", "/{rest:path}")
+            ),
         ]
 
     @staticmethod
@@ -49,6 +59,12 @@ class Config(Handlers):
             Route(path, post, methods=["POST"]),
             Route(path, delete, methods=["DELETE"]),
         ]
+
+    async def in_the_facility_file(self, request: Request) -> Response:
+        """Say where it is decided instead."""
+        await self._operator(request)
+        name = request.url.path.split("/")[2]
+        raise HTTPException(HTTPStatus.NOT_FOUND, f"There is no {name} here: {_IN_THE_FACILITY_FILE[name]}")
 
     async def audit(self, request: Request) -> Response:
         """The last changes, and who made them."""
