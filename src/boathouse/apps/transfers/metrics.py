@@ -19,7 +19,8 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BUCKETS_S = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0)
 """Upper ends of the durations that are told apart, in seconds."""
 RECENT_S = 600.0
-_MOST_RECENT = 50_000
+_PART_S = 10.0
+"""What happened in the last ten minutes is summed in parts of this length: a look costs by links, not by copies."""
 
 Link = tuple[str, str]
 
@@ -32,6 +33,11 @@ class LinkState:
     """Attempts by ``finished``, ``existed`` or the class of their error."""
     size_bytes: int = 0
     """Of the files that were copied."""
+
+    def add(self, other: LinkState) -> None:
+        """Take what happened in another time into account as well."""
+        self.ended.update(other.ended)
+        self.size_bytes += other.size_bytes
 
 
 @dataclass
@@ -79,7 +85,7 @@ class Metrics:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._counted: dict[str, _Counted] = {}
-        self._recent: deque[tuple[float, str, Link, str, int]] = deque(maxlen=_MOST_RECENT)
+        self._recent: deque[tuple[float, dict[tuple[str, Link], LinkState]]] = deque()
 
     def count(self, outcome: Outcome) -> None:
         """Take an outcome into account."""
@@ -90,7 +96,9 @@ class Metrics:
         ended = "existed" if outcome.existed else str(outcome.state).lower()
         ended = str(outcome.failure.kind) if outcome.failure else ended
         copied = outcome.state is FileState.FINISHED and not outcome.existed
-        self._recent.append((self._clock(), work.vo, link, ended, outcome.size_bytes if copied else 0))
+        state = self._part().setdefault((work.vo, link), LinkState())
+        state.ended[ended] += 1
+        state.size_bytes += outcome.size_bytes if copied else 0
         mine = self._counted.setdefault(work.vo, _Counted())
         mine.attempts[*link, ended] += 1
         if copied:
@@ -102,12 +110,20 @@ class Metrics:
         """What the copies of this process came to in the last ten minutes, by link: a VO's, or all."""
         since = self._clock() - RECENT_S
         found: dict[Link, LinkState] = {}
-        for at, whose, link, ended, size_bytes in tuple(self._recent):
-            if at >= since and vo in (None, whose):
-                state = found.setdefault(link, LinkState())
-                state.ended[ended] += 1
-                state.size_bytes += size_bytes
+        for begun, part in tuple(self._recent):
+            for (whose, link), state in tuple(part.items()):
+                if begun >= since and vo in (None, whose):
+                    found.setdefault(link, LinkState()).add(state)
         return found
+
+    def _part(self) -> dict[tuple[str, Link], LinkState]:
+        """Where what happens now is summed; parts that nobody asks for any more are dropped."""
+        now = self._clock()
+        if not self._recent or self._recent[-1][0] < now - _PART_S:
+            self._recent.append((now, {}))
+            while self._recent[0][0] < now - RECENT_S:
+                self._recent.popleft()
+        return self._recent[-1][1]
 
     def text(self, gauges: Gauges, running: int | None, vo: str | None = None) -> str:
         """All metrics in Prometheus's text format.
