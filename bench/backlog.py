@@ -47,9 +47,11 @@ class Size:
     short: int
     long: int
     filling: int
-    """Files in each job that only fills the queue."""
+    """Most files in a job that only fills the queue."""
     submitted: int
     """How many files are submitted to fill the queue; the others are copies of them."""
+    listed: int
+    """Jobs in one list: the short queue has as many, too, since a list costs by its length."""
     jobs: int
     queries: int
     small: int
@@ -58,9 +60,17 @@ class Size:
 
 _SIZES = {
     Effort.full: Size(
-        short=1000, long=1_000_000, filling=5000, submitted=100_000, jobs=20, queries=200, small=1000, turns=3
+        short=1000,
+        long=1_000_000,
+        filling=5000,
+        submitted=100_000,
+        listed=100,
+        jobs=20,
+        queries=200,
+        small=1000,
+        turns=3,
     ),
-    Effort.quick: Size(short=20, long=200, filling=50, submitted=100, jobs=1, queries=2, small=4, turns=1),
+    Effort.quick: Size(short=20, long=200, filling=50, submitted=100, listed=2, jobs=1, queries=2, small=4, turns=1),
 }
 
 
@@ -83,7 +93,6 @@ class _Queue:
         self._size = size
         self._number = 0
         self._small = running.make("small", count=size.small, size_bytes=10_000)
-        self._filled: list[str] = []
 
     def _next(self, count: int) -> list[Made]:
         numbers = range(self._number, self._number + count)
@@ -92,12 +101,14 @@ class _Queue:
 
     def fill(self, length: int) -> None:
         """Have so many files wait: some submitted, the others copied, since a million submissions take too long."""
+        filling = min(self._size.filling, length // self._size.listed)
+        models = []
         while self._number < min(length, self._size.submitted):
-            files = self._next(min(self._size.filling, length - self._number))
-            self._filled.append(self._running.submit(files, self._running.away))
+            files = self._next(min(filling, length - self._number))
+            models.append(self._running.submit(files, self._running.away))
         with psycopg.connect(self._running.database(), autocommit=True) as connection:
-            while self._number + self._size.filling <= length:
-                model = random.choice(self._filled)
+            while self._number + filling <= length:
+                model = random.choice(models)
                 made = connection.execute(_AGAIN, {"model": model, "suffix": f"-{self._number:07d}"}).rowcount
                 assert made, f"nothing of job {model} waits any more"
                 self._number += made
@@ -121,7 +132,7 @@ class _Queue:
         return (
             size.jobs * FILES_PER_JOB / submit_s,
             self._rate(lambda number: f"/jobs/{chosen[number]}?files={_FIELDS}"),
-            self._rate(lambda _: "/jobs?state_in=SUBMITTED,ACTIVE&limit=100"),
+            self._rate(lambda _: f"/jobs?state_in=SUBMITTED,ACTIVE&limit={size.listed}"),
             self._rate(lambda _: "/metrics"),
             size.small / small_s,
         )
@@ -163,8 +174,8 @@ def measure(running: Pair, effort: Effort) -> list[Row]:
                 after.query,
                 {
                     short: before.query,
-                    f"100 jobs listed, {short}": before.listing,
-                    "100 jobs listed": after.listing,
+                    f"{size.listed} jobs listed, {short}": before.listing,
+                    f"{size.listed} jobs listed": after.listing,
                     f"metrics, {short}": before.metrics,
                     "metrics": after.metrics,
                 },
