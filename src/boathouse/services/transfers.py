@@ -50,6 +50,7 @@ class Transfers(Service):
             "copy_from": list(context.facility.services.copy_from),
             "stores": [_store(context, name) for name in context.facility.stores],
             "operators": [context.client_id("operator"), *trust.administrators(context)],
+            "services": [context.client_id("rucio")],
             "pages": _pages(context),
             "trusted": [
                 {key: issuer[key] for key in ("name", "url", "ca_file", "vo")} for issuer in trust.described(context)

@@ -8,15 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from boathouse.apps.transfers import database, tables
 from boathouse.testing.wait import wait_for
 
-from .box import Box, Service
-from .equipment import Gated
+from .box import NOBODY, Box, Service
+from .equipment import TRANSFERS, Gated
 
 
 @pytest.mark.parametrize("copy_goes_on", [True, False])
@@ -162,6 +164,29 @@ def test_the_migrations_make_the_tables_that_the_code_uses(box: Box, shared: Ser
     scripts = Path(database.__file__).with_name("migrations")
     assert ScriptDirectory(str(scripts)).get_current_head() == database.HEAD
     engine.dispose()
+
+
+def test_a_queue_of_an_older_version_is_brought_up_to_date(box: Box, place: str) -> None:
+    """Files of before knew no owner, and were not counted by one."""
+    service = box.service("older").start()
+    waiting = {**box.file(f"{place}/f", b"f"), "destinations": [f"davs://{NOBODY}{place}/f"]}
+    service.submit(waiting)
+    service.submit(waiting, token=box.issuer.token(TRANSFERS, "fts", subject="alice"))
+    service.stop()
+    config = Config()
+    config.set_main_option("script_location", str(Path(database.__file__).with_name("migrations")))
+    engine = database.connect(service.database_url)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0005")
+    engine.dispose()
+    before = service.rows("SELECT vo, state, sum(files)::int FROM file_counts GROUP BY 1, 2 HAVING sum(files) <> 0")
+    assert before == [("escape", "SUBMITTED", 2)]
+    service.start()
+    counted = "SELECT owner, sum(files)::int FROM file_counts WHERE state <> 'UNCLEAN' GROUP BY 1 ORDER BY 1"
+    assert service.rows(counted) == [("alice", 1), ("rucio", 1)]
+    assert service.rows("SELECT 1 FROM files JOIN jobs USING (job_id) WHERE files.owner <> jobs.owner") == []
+    service.stop()
 
 
 def test_a_database_of_a_newer_version_is_left_alone(box: Box) -> None:

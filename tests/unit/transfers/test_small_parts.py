@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from boathouse.apps.transfers import diagnosis, jwt, tables, views
+from boathouse.apps.transfers.intake import Who
 from boathouse.apps.transfers.seal import Seal
 from boathouse.apps.transfers.settings import load
 from boathouse.errors import AuthError, InputError
@@ -126,3 +127,16 @@ def test_what_a_file_awaits() -> None:
     assert diagnosis.awaits({**row, "file_state": "FINISHED"}, {}, now) is None
     trouble = {"b": {"paused_until": now, "reason": "refused"}}
     assert str(diagnosis.awaits(row, trouble, now)).endswith("refused")
+
+
+def test_whoever_comes_finds_some_of_a_room_left() -> None:
+    room, taken = 5000, 0
+    shares = []
+    for number in range(8):
+        # The worst that can come: each takes all that it may, a service among them.
+        who = Who(f"person {number}", "client", "escape", service=number == 3)
+        shares.append(who.share(room, others=taken))
+        taken += shares[-1]
+    assert shares == [2500, 1250, 625, 500, 62, 31, 16, 8]
+    assert Who("rucio", "rucio", "escape", service=True).share(room, others=0) == 4000
+    assert Who("alice", "cli", "escape", service=False).share(room, others=room + 1) == 0

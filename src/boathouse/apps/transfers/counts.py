@@ -10,6 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+WaitsFor = tuple[str, str, str]
+"""Activity, and hosts of source and destination."""
+
 _BY_LINK = text("""
     SELECT source_host, dest_host, state AS file_state, sum(files)::bigint AS count FROM file_counts
     WHERE CAST(:vo AS text) IS NULL OR vo = :vo
@@ -21,16 +24,18 @@ _BY_ACTIVITY = text("""
     GROUP BY vo, activity, state HAVING sum(files) > 0
     ORDER BY vo, activity, state""")
 _WAITING = text("""
-    SELECT coalesce(sum(files), 0)::bigint, coalesce(sum(files) FILTER (WHERE vo = :vo), 0)::bigint
+    SELECT coalesce(sum(files), 0)::bigint, coalesce(sum(files) FILTER (WHERE vo = :vo), 0)::bigint,
+      coalesce(sum(files) FILTER (WHERE vo = :vo AND owner = :owner), 0)::bigint
     FROM file_counts WHERE state <> 'UNCLEAN'""")
 _GROUPS = text("""
-    SELECT activity, source_host, dest_host FROM file_counts WHERE vo = :vo AND state <> 'UNCLEAN'
+    SELECT activity, source_host, dest_host, coalesce(sum(files) FILTER (WHERE owner = :owner), 0) > 0 AS own
+    FROM file_counts WHERE vo = :vo AND state <> 'UNCLEAN'
     GROUP BY activity, source_host, dest_host HAVING sum(files) > 0""")
 _MERGE = text("""
     WITH gone AS (DELETE FROM file_counts RETURNING *)
-    INSERT INTO file_counts (vo, activity, source_host, dest_host, state, files)
-    SELECT vo, activity, source_host, dest_host, state, sum(files) FROM gone
-    GROUP BY vo, activity, source_host, dest_host, state HAVING sum(files) <> 0""")
+    INSERT INTO file_counts (owner, vo, activity, source_host, dest_host, state, files)
+    SELECT owner, vo, activity, source_host, dest_host, state, sum(files) FROM gone
+    GROUP BY owner, vo, activity, source_host, dest_host, state HAVING sum(files) <> 0""")
 
 
 def by_link(connection: Connection, vo: str | None = None) -> list[dict[str, Any]]:
@@ -43,15 +48,17 @@ def by_activity(connection: Connection, vo: str | None = None) -> list[dict[str,
     return [dict(row) for row in connection.execute(_BY_ACTIVITY, {"vo": vo}).mappings()]
 
 
-def waiting(connection: Connection, vo: str) -> tuple[int, int]:
-    """How many files have not ended: of all VOs, and of this one."""
-    total, own = connection.execute(_WAITING, {"vo": vo}).one()
-    return int(total), int(own)
+def waiting(connection: Connection, vo: str, owner: str) -> tuple[int, int, int]:
+    """How many files have not ended: of all VOs, of this one, and of this owner in it."""
+    total, of_vo, own = connection.execute(_WAITING, {"vo": vo, "owner": owner}).one()
+    return int(total), int(of_vo), int(own)
 
 
-def groups(connection: Connection, vo: str) -> frozenset[tuple[str, str, str]]:
-    """What the files of a VO wait for: activity, and hosts of source and destination."""
-    return frozenset((row[0], row[1], row[2]) for row in connection.execute(_GROUPS, {"vo": vo}))
+def groups(connection: Connection, vo: str, owner: str) -> tuple[frozenset[WaitsFor], frozenset[WaitsFor]]:
+    """What the files of a VO wait for, and those of this owner in it."""
+    rows = connection.execute(_GROUPS, {"vo": vo, "owner": owner}).all()
+    of_vo = frozenset((row.activity, row.source_host, row.dest_host) for row in rows)
+    return of_vo, frozenset((row.activity, row.source_host, row.dest_host) for row in rows if row.own)
 
 
 def merge(connection: Connection) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from boathouse.apps.database import answering, upgrade
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration; a test keeps it true."""
 _OWNER = "transfer service"
 _POOL = 6

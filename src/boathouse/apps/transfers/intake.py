@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -40,11 +41,14 @@ _COLUMNS = {
     "transient": "bool",
 }
 _INSERT = text(f"""
-    INSERT INTO files (job_id, vo, priority, {", ".join(_COLUMNS)})
-    SELECT CAST(:job_id AS uuid), :vo, CAST(:priority AS int), {", ".join(_COLUMNS)}
+    INSERT INTO files (job_id, vo, owner, priority, {", ".join(_COLUMNS)})
+    SELECT CAST(:job_id AS uuid), :vo, :owner, CAST(:priority AS int), {", ".join(_COLUMNS)}
     FROM ROWS FROM (json_to_recordset(CAST(:rows AS json))
       AS ({", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())}))
       WITH ORDINALITY ORDER BY ordinality""")  # noqa: S608 - made of constants
+
+_PERSON, _SERVICE = 1, 4
+"""How much an owner may have of a VO's room, for each that is left."""
 
 _TokenIds = Mapping[tuple[Side, str, str | None], int]
 """Ids of stored tokens by side, host and token."""
@@ -54,51 +58,85 @@ class FullError(ServiceError):
     """The queue is as long as it may be: the client is to come again later."""
 
 
-def require_room(connection: Connection, submission: Submission, vo: str, limits: Limits) -> None:
-    """Make sure that there is room for a job.
+@dataclass(frozen=True)
+class Who:
+    """Whose a job is, and how much of the VO's room that may take."""
+
+    owner: str
+    client_id: str
+    vo: str
+    service: bool
+    """Whether it is a service of the facility, which submits for many people."""
+
+    def share(self, room: int, *, others: int) -> int:
+        """How much of a room this owner may have: as much as is left after it, and a service four times as much.
+
+        So whoever comes finds some left, however much those before have taken.
+
+        Args:
+            room: all that the VO has.
+            others: what others have of it.
+        """
+        weight = _SERVICE if self.service else _PERSON
+        return max(room - others, 0) * weight // (weight + 1)
+
+
+def require_room(connection: Connection, submission: Submission, who: Who, limits: Limits) -> None:
+    """Make sure that there is room for a job, and that the others of its VO have some after it.
 
     Raises:
         InputError: the job by itself is for too many things.
-        FullError: too many files wait already, of all VOs or of this one, or for too many things.
+        FullError: too many files wait already, of all VOs or of this owner, or for too many things.
     """
-    total, own = counts.waiting(connection, vo)
+    total, of_vo, own = counts.waiting(connection, who.vo, who.owner)
     more = len(submission.transfers)
-    for what, waiting, most in (("files", total, limits.waiting), (f"files of {vo}", own, limits.waiting_per_vo)):
-        if waiting + more > most:
-            raise FullError(
-                f"too many {what} wait: submit again later",
-                expected=f"at most {most}",
-                got=f"{waiting} and {more} more",
-            )
+    if total + more > limits.waiting:
+        raise FullError(
+            "too many files wait: submit again later",
+            expected=f"at most {limits.waiting}",
+            got=f"{total} and {more} more",
+        )
+    share = who.share(limits.waiting_per_vo, others=of_vo - own)
+    if own + more > share:
+        raise FullError(
+            "too many files of yours wait: submit again later",
+            expected=f"at most {share}, so that others of {who.vo} have room",
+            got=f"{own} and {more} more",
+        )
+    _require_few_groups(connection, submission, who, limits.groups_per_vo)
+
+
+def _require_few_groups(connection: Connection, submission: Submission, who: Who, most: int) -> None:
+    """Make sure that a VO's files wait for few enough different things. What others wait for as well takes no room."""
     new = {
         (each.activity, urls.host_of(source.url), urls.host_of(each.destination.url))
         for each in submission.transfers
         for source in each.sources
     }
-    if len(new) > limits.groups_per_vo:
+    if len(new) > (alone := who.share(most, others=0)):
         raise InputError(
             "too many different activities and links in one job",
-            expected=f"at most {limits.groups_per_vo}",
+            expected=f"at most {alone}",
             got=str(len(new)),
         )
-    known = counts.groups(connection, vo)
-    if len(known | new) > limits.groups_per_vo:
+    of_vo, own = counts.groups(connection, who.vo, who.owner)
+    more = len(new - of_vo)
+    share = who.share(most, others=len(of_vo - own))
+    if more and len(own) + more > share:
         raise FullError(
-            f"files of {vo} wait for too many different activities and links: submit again later",
-            expected=f"at most {limits.groups_per_vo}",
-            got=f"{len(known)} and {len(new - known)} more",
+            "files of yours wait for too many different activities and links: submit again later",
+            expected=f"at most {share}, so that others of {who.vo} have room",
+            got=f"{len(own)} and {more} more",
         )
 
 
-def store(
-    connection: Connection, seal: Seal, job_id: str, submission: Submission, *, owner: str, client_id: str, vo: str
-) -> None:
+def store(connection: Connection, seal: Seal, job_id: str, submission: Submission, who: Who) -> None:
     """Insert a job with its tokens and files.
 
     Raises:
         sqlalchemy.exc.IntegrityError: there is a job of this id.
     """
-    job = {"job_id": job_id, "owner": owner, "client_id": client_id, "vo_name": vo}
+    job = {"job_id": job_id, "owner": who.owner, "client_id": who.client_id, "vo_name": who.vo}
     connection.execute(insert(jobs).values({**job, **_job_row(submission)}))
     known = _insert_tokens(connection, seal, job_id, submission)
     rows = (
@@ -107,8 +145,8 @@ def store(
         for row in _file_rows(index, transfer, known)
     )
     for part in _parts(rows, _ROWS_AT_ONCE):
-        parameters = {"job_id": job_id, "vo": vo, "priority": submission.priority, "rows": json.dumps(part)}
-        connection.execute(_INSERT, parameters)
+        parameters = {"job_id": job_id, "vo": who.vo, "owner": who.owner, "priority": submission.priority}
+        connection.execute(_INSERT, {**parameters, "rows": json.dumps(part)})
 
 
 def _parts(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:

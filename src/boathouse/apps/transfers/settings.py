@@ -191,6 +191,8 @@ class Settings(_Model):
     """Storage of others' to copy from and to."""
     operators: tuple[str, ...] = ()
     """Subjects that may see and cancel everybody's jobs."""
+    services: tuple[str, ...] = ()
+    """Subjects of the facility's own services, which submit for many people and may have more waiting than one."""
     trusted: tuple[TrustedIssuer, ...] = ()
     """Other issuers whose tokens are accepted. They are exchanged at ``issuer``, which must trust them too."""
     pages: Pages | None = None

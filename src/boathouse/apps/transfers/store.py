@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from boathouse.apps.transfers import admission, database, intake
 from boathouse.apps.transfers.events import CANCEL, JOBS, WORK, notify
+from boathouse.apps.transfers.intake import Who
 from boathouse.apps.transfers.seal import Seal
 from boathouse.apps.transfers.settings import Limits
 from boathouse.apps.transfers.states import JOB_TERMINAL, FileState, JobState
@@ -70,14 +71,18 @@ class Store:
         seal: what tokens are sealed with.
         base_id: root of deterministic job ids.
         limits: how many files may wait.
+        services: subjects of the facility's services, which have more room than people.
     """
 
-    def __init__(self, engine: Engine, seal: Seal, base_id: uuid.UUID, limits: Limits) -> None:
+    def __init__(
+        self, engine: Engine, seal: Seal, base_id: uuid.UUID, limits: Limits, services: Collection[str] = ()
+    ) -> None:
         self._engine = engine
         self._reading = database.reading(engine)
         self._seal = seal
         self._base_id = base_id
         self._limits = limits
+        self._services = frozenset(services)
 
     def submit(self, submission: Submission, caller: Caller) -> str:
         """Store a job and wake the workers.
@@ -88,18 +93,18 @@ class Store:
         Raises:
             BannedError: the caller, or a storage element of it, is banned.
             ConflictError: a job of this deterministic id exists.
-            FullError: too many files wait already.
+            FullError: too many files wait already, of all or of the caller.
         """
         made = (
             deterministic_id(self._base_id, caller.vo, submission.sid) if submission.sid is not None else uuid.uuid4()
         )
         job_id = str(made)
+        who = Who(caller.subject, caller.client_id, caller.vo, service=caller.subject in self._services)
         try:
             with self._engine.begin() as connection:
                 admission.require_welcome(connection, submission, owner=caller.subject, vo=caller.vo)
-                intake.require_room(connection, submission, caller.vo, self._limits)
-                who = {"owner": caller.subject, "client_id": caller.client_id, "vo": caller.vo}
-                intake.store(connection, self._seal, job_id, submission, **who)
+                intake.require_room(connection, submission, who, self._limits)
+                intake.store(connection, self._seal, job_id, submission, who)
                 notify(connection, WORK)
         except IntegrityError as error:
             if submission.sid is None:
@@ -223,10 +228,10 @@ class Store:
 
         Those of jobs that the caller may see.
         """
-        query = select(files, jobs.c.owner, jobs.c.vo_name).join(jobs, jobs.c.job_id == files.c.job_id)
+        query = select(files, jobs.c.vo_name).join(jobs, jobs.c.job_id == files.c.job_id)
         query = query.where(files.c.busy, files.c.file_state.not_in((FileState.ACTIVE, FileState.SUBMITTED)))
         if not caller.operator:
-            query = query.where(jobs.c.owner == caller.subject)
+            query = query.where(files.c.owner == caller.subject)
         with self._reading.connect() as connection:
             rows = connection.execute(query.order_by(files.c.finish_time, files.c.file_id).limit(_MOST_UNCLEAN))
             return [dict(row) for row in rows.mappings()]

@@ -92,6 +92,7 @@ files = Table(
     Column("user_filesize", BigInteger),
     Column("file_metadata", JSONB(none_as_null=True)),
     Column("vo", Text, nullable=False, comment="that of its job"),
+    Column("owner", Text, nullable=False, comment="that of its job"),
     Column("activity", Text, nullable=False),
     Column("selection_strategy", Text, nullable=False),
     Column("priority", Integer, nullable=False),
@@ -170,6 +171,7 @@ workers = Table(
 file_counts = Table(
     "file_counts",
     metadata,
+    Column("owner", Text, nullable=False),
     Column("vo", Text, nullable=False),
     Column("activity", Text, nullable=False),
     Column("source_host", Text, nullable=False),
