@@ -8,6 +8,8 @@ from contextlib import closing
 
 import pytest
 
+from .doors import SERVERS
+
 
 def test_put_get_head_range(box, fresh_path, content):
     token = box.token("storage.create:/lake/cms storage.read:/lake/cms", "NORTH-DISK")
@@ -204,7 +206,7 @@ def test_root_protocol_checks_the_same(box, fresh_path, bad, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["NORTH-DISK", "NORTH-CACHE"])
+@pytest.mark.parametrize("name", SERVERS)
 @pytest.mark.parametrize("port", ["https", "root"])
 def test_no_port_speaks_plain_http(box, name, port):
     key = f"{name}.{port}"
