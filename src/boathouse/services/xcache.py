@@ -29,7 +29,8 @@ pfc.prefetch {prefetch}
 # Of the file system; and of the cache's own files: purge down to, begin purging at, never beyond.
 pfc.diskusage 0.97 0.98 files {purge_to} {purge_at} {size} purgeinterval 60s
 pfc.cschk {page_checksums}
-pfc.trace warning
+# Its errors name URLs with the reader's token in them, when a file cannot be kept.
+pfc.trace none
 # Beside a file X lies X.cinfo, which says what of it is there. Kept under that name, a file of somebody's own would be
 # taken for this record, and X would be given with holes.
 pfc.decisionlib libXrdBlacklistDecision.so {not_kept}
