@@ -9,15 +9,21 @@ import os
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from boathouse.errors import BoathouseError, HostError
-from install import CHECKOUT, browser, host, launchers, xrootd
+from install import CHECKOUT, browser, host, launchers, nginx, xrootd
 from install.environments import FOR_TESTS, WHEEL_NAMES, Environments, digest_of_files, digest_of_text
 from install.record import Stamps, write_json
 
 _RECORD = "install.json"
 _STAMPS = "stamps.json"
+_TREES_FOR_TESTS = {
+    "browser": (browser, "chromium", "for tests of pages"),
+    "nginx": (nginx, "nginx", "for benchmarks"),
+}
+"""Trees that only tests and benchmarks run: who makes it, a program in it, and what it is for."""
 
 
 def _arguments() -> argparse.Namespace:
@@ -107,17 +113,25 @@ class Installation:
         parts = {
             **self._environments.wanted(),
             "xrootd": digest_of_files([*trees, Path(xrootd.__file__)]),
-            **({"browser": digest_of_files([*trees, Path(browser.__file__)])} if self._tests else {}),
         }
+        if self._tests:
+            parts |= {
+                name: digest_of_files([*trees, Path(str(module.__file__))])
+                for name, (module, _, _) in _TREES_FOR_TESTS.items()
+            }
         # The record names nothing that only tests run.
-        recorded = {name: digest for name, digest in parts.items() if name not in {*FOR_TESTS, "browser"}}
+        recorded = {name: digest for name, digest in parts.items() if name not in {*FOR_TESTS, *_TREES_FOR_TESTS}}
         recorded["launchers"] = digest_of_files([Path(launchers.__file__)])
         return {**parts, "record": digest_of_text(json.dumps(recorded, sort_keys=True))}
 
     def outdated(self) -> list[str]:
         """Names of parts that are missing or not as this checkout wants them."""
         gone = self._environments.gone() | (set() if _xrootd_record(self._home) else {"xrootd"})
-        gone |= set() if (self._home / "browser" / "bin" / "chromium").exists() else {"browser"}
+        gone |= {
+            name
+            for name, (_, program, _) in _TREES_FOR_TESTS.items()
+            if not (self._home / name / "bin" / program).exists()
+        }
         return [name for name, digest in self._wanted().items() if name in gone or not self._stamps.holds(name, digest)]
 
     def install(self) -> None:
@@ -142,6 +156,9 @@ class Installation:
             self._make(outdated)
         self._progress.say("installed")
 
+    def _say_of(self, name: str, text: str) -> None:
+        self._progress.say(f"{name}: {text}")
+
     def _make(self, outdated: list[str]) -> None:
         wanted = self._wanted()
         if "xrootd" in outdated:
@@ -150,10 +167,11 @@ class Installation:
         else:
             self._environments.make_all()
             storage = _xrootd_record(self._home)
-        if "browser" in outdated:
-            self._progress.say("browser: for tests of pages")
-            browser.install(self._home / "browser", lambda text: self._progress.say(f"browser: {text}"))
-            self._stamps.put("browser", wanted["browser"])
+        for name, (module, _, why) in _TREES_FOR_TESTS.items():
+            if name in outdated:
+                self._progress.say(f"{name}: {why}")
+                module.install(self._home / name, partial(self._say_of, name))
+                self._stamps.put(name, wanted[name])
         python = self._environments.python("main")
         postgres = _postgres_bin(python)
         self._progress.say("checking that each program runs as the services' user")

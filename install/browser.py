@@ -41,8 +41,4 @@ def install(into: Path, say: Say) -> None:
     Raises:
         HostError: they cannot be had.
     """
-    tree = debian_tree.existing(into) or debian_tree.make(into, _TREE, "for tests of pages", say)
-    passing = into / ".bin"
-    passing.unlink(missing_ok=True)
-    passing.symlink_to(tree / "bin")
-    passing.replace(into / "bin")
+    debian_tree.provide(into, _TREE, "for tests of pages", say)

@@ -298,3 +298,16 @@ def existing(into: Path) -> Path | None:
     """The newest whole tree below ``into``, or None."""
     trees = [path.parent for path in into.glob(f"*/{RECORD}")]
     return max(trees, key=lambda tree: (version_of(tree.name), tree.stat().st_mtime), default=None)
+
+
+def provide(into: Path, recipe: Recipe, why: str, say: Say) -> None:
+    """A tree, made if there is none, whose programs are called by ``bin`` below ``into``.
+
+    Raises:
+        HostError: none can be made.
+    """
+    tree = existing(into) or make(into, recipe, why, say)
+    passing = into / ".bin"
+    passing.unlink(missing_ok=True)
+    passing.symlink_to(tree / "bin")
+    passing.replace(into / "bin")
