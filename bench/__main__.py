@@ -8,7 +8,7 @@ import sys
 
 from rich.console import Console
 
-from bench import analysis, imports, rules, tokens, transfers, up
+from bench import analysis, caches, imports, rules, tokens, transfers, up
 from bench.harness import Benchmark, Effort, Row, report
 
 BENCHMARKS: tuple[Benchmark, ...] = (
@@ -17,6 +17,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     imports.BENCHMARK,
     rules.BENCHMARK,
     analysis.BENCHMARK,
+    caches.BENCHMARK,
     *transfers.BENCHMARKS,
 )
 

@@ -72,7 +72,7 @@ class _Connection:
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r")[0])
         if len(body) < length:
             return None
-        assert head.startswith(b"HTTP/1.1 200"), self._answer
+        assert head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 206")), self._answer
         return body
 
     def latency_s(self) -> float:

@@ -1,0 +1,289 @@
+"""Reads through a cache at several distances, beside direct ones and beside nginx; and what deciding on a token costs.
+
+RDataFrame is not among the readers: the installation has no ROOT.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.columns import COLUMNS
+from bench.cpu import cpu_s
+from bench.facility import random_files
+from bench.harness import Benchmark, Effort, Row, timed
+from bench.lakeside import DISTANCES_MS, FOLDER, LOCAL, Lakeside, lakeside
+from bench.load import drive
+from boathouse.analysis.samples import Sample, generate
+from boathouse.analysis.sources import Access
+from boathouse.services import xrootd
+
+_READERS = 6
+_MIDDLE = "MIDDLE-DISK"
+_RANGE_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is read, and how often."""
+
+    stream_bytes: int
+    events: int
+    turns: int
+    distant: tuple[str, ...]
+    load_s: float
+    tokens: int
+
+
+SIZES = {
+    Effort.full: Size(200_000_000, 1_000_000, 5, tuple(DISTANCES_MS), load_s=4.0, tokens=10_000),
+    Effort.quick: Size(4_000_000, 20_000, 1, (_MIDDLE,), load_s=0.2, tokens=2_000),
+}
+
+Reads = dict[str, list[float]]
+"""Seconds of every turn, by the way that was read."""
+
+
+def measure(effort: Effort) -> list[Row]:
+    """All rows."""
+    size = SIZES[effort]
+    with lakeside() as lake:
+        return [*_streams(lake, size), *_columns(lake, size), _wan_bytes(lake, size), *_decisions(lake, size)]
+
+
+# -- one file from beginning to end ---------------------------------------------------------------------------------
+
+
+def _streams(lake: Lakeside, size: Size) -> Iterator[Row]:
+    (source,) = random_files(lake.work / "stream", count=1, size_bytes=size.stream_bytes)
+    (local,) = lake.place(source, LOCAL, names=1)
+    for rse in size.distant:
+        names = lake.place(source, rse, names=size.turns)
+        reads: Reads = {"direct": [], "cold": [], "warm": [], "local": [], "cold by nginx": [], "warm by nginx": []}
+        reads |= {"cold over https": [], "warm over https": []}
+        https = lake.place(source, rse, names=size.turns)
+        for name, other in zip(names, https, strict=True):
+            reads["direct"].append(_stream(lake, lake.direct(rse, name)))
+            reads["cold"].append(_stream(lake, lake.cached(rse, name)))
+            reads["warm"].append(_stream(lake, lake.cached(rse, name)))
+            reads["local"].append(_stream(lake, lake.direct(LOCAL, local)))
+            if rse == _MIDDLE:
+                for state in ("cold", "warm"):
+                    reads[f"{state} over https"].append(_fetch(lake, lake.cached(rse, other, "https")))
+                    reads[f"{state} by nginx"].append(_fetch(lake, lake.through_nginx(rse, other)))
+        what = f"{size.stream_bytes / 1e6:.0f} MB from {DISTANCES_MS[rse]} ms away"
+        rate = {way: _rate(size.stream_bytes, seconds) for way, seconds in reads.items() if seconds}
+        yield _stream_row(rse, what, rate)
+        if rse == _MIDDLE:
+            yield from _target_rows(what, rate, reads)
+
+
+def _stream_row(rse: str, what: str, rate: dict[str, float]) -> Row:
+    return Row(
+        id="cache.stream",
+        what=f"xrdcp of {what}, kept by the cache",
+        unit="MB/s",
+        better="higher",
+        ours=rate["warm"],
+        peers={"not kept yet": rate["cold"], "without the cache": rate["direct"]},
+        limit=rate["local"],
+        target="faster than without the cache, where there is a distance",
+        met=rate["warm"] > rate["direct"] or not DISTANCES_MS[rse],
+    )
+
+
+def _target_rows(what: str, rate: dict[str, float], reads: Reads) -> Iterator[Row]:
+    overhead, slower = _ratio(reads["cold"], reads["direct"]), _ratio(reads["warm"], reads["local"])
+    yield Row(
+        id="cache.cold_overhead",
+        what=f"xrdcp of {what} through the cache, which has nothing of it",
+        unit="MB/s",
+        better="higher",
+        ours=rate["cold"],
+        peers={"without the cache": rate["direct"]},
+        limit=rate["direct"],
+        target=f"at most 1.05 of the time without the cache (this run: {overhead:.2f})",
+        met=overhead <= 1.05,
+    )
+    yield Row(
+        id="cache.warm",
+        what=f"xrdcp of {what} through the cache, which keeps it",
+        unit="MB/s",
+        better="higher",
+        ours=rate["warm"],
+        peers={"a storage element next to it": rate["local"]},
+        limit=rate["local"],
+        target=f"at most 1.2 of the time of a local element (this run: {slower:.2f})",
+        met=slower <= 1.2,
+    )
+    for state in ("cold", "warm"):
+        yield Row(
+            id=f"cache.vs_nginx.{state}",
+            what=f"curl of {what} over https, {state}; nginx gives what it keeps to everybody",
+            unit="MB/s",
+            better="higher",
+            ours=rate[f"{state} over https"],
+            peers={"nginx, slices of 4 MiB": rate[f"{state} by nginx"]},
+            target="no slower than nginx",
+            met=rate[f"{state} over https"] >= rate[f"{state} by nginx"],
+        )
+
+
+def _stream(lake: Lakeside, url: str) -> float:
+    return timed(lambda: lake.stream(url))
+
+
+def _fetch(lake: Lakeside, url: str) -> float:
+    return timed(lambda: lake.fetch(url))
+
+
+def _rate(size_bytes: int, seconds: Sequence[float]) -> float:
+    return size_bytes / 1e6 / statistics.median(seconds)
+
+
+def _ratio(ours_s: Sequence[float], peer_s: Sequence[float]) -> float:
+    """Neighbours in time are compared: the machine's speed drifts."""
+    return statistics.median(ours / peer for ours, peer in zip(ours_s, peer_s, strict=True))
+
+
+# -- a few columns --------------------------------------------------------------------------------------------------
+
+
+def _columns(lake: Lakeside, size: Size) -> Iterator[Row]:
+    (sample,) = generate(Sample(events=size.events, files=1), lake.work / "samples")
+    access = Access(str(lake.token_file), str(lake.ca))
+    (local,) = lake.place(sample.path, LOCAL, names=1)
+    for rse in size.distant:
+        reads: Reads = {"direct": [], "cold": [], "warm": [], "local": []}
+        for name in lake.place(sample.path, rse, names=size.turns):
+            reads["direct"].append(_read_columns(lake.direct(rse, name), access))
+            reads["cold"].append(_read_columns(lake.cached(rse, name), access))
+            reads["warm"].append(_read_columns(lake.cached(rse, name), access))
+            reads["local"].append(_read_columns(lake.direct(LOCAL, local), access))
+        rate = {way: size.events / 1e6 / statistics.median(seconds) for way, seconds in reads.items()}
+        yield Row(
+            id="cache.columns",
+            what=f"uproot reads {' and '.join(COLUMNS)} of {size.events:,} events, {DISTANCES_MS[rse]} ms away, kept",
+            unit="million events/s",
+            better="higher",
+            ours=rate["warm"],
+            peers={"not kept yet": rate["cold"], "without the cache": rate["direct"]},
+            limit=rate["local"],
+            target="faster than without the cache, where there is a distance",
+            met=rate["warm"] > rate["direct"] or not DISTANCES_MS[rse],
+        )
+
+
+def _read_columns(url: str, access: Access) -> float:
+    """In a process of its own, as every client begins: with no connection open."""
+    command = [sys.executable, "-m", "bench.columns", url, access.token_file, access.ca_bundle]
+    done = subprocess.run(command, env={**os.environ, **access.environment()}, stdout=subprocess.PIPE, check=True)
+    return float(done.stdout)
+
+
+# -- many readers of one file ---------------------------------------------------------------------------------------
+
+
+def _wan_bytes(lake: Lakeside, size: Size) -> Row:
+    (source,) = random_files(lake.work / "shared", count=1, size_bytes=size.stream_bytes)
+    ours, nginx, direct = lake.place(source, _MIDDLE, names=3)
+
+    def crossed(read: Callable[..., None], url: str) -> float:
+        before = lake.crossed_bytes(_MIDDLE)
+        read(*[url] * _READERS)
+        return (lake.crossed_bytes(_MIDDLE) - before) / size.stream_bytes
+
+    through_cache = crossed(lake.stream, lake.cached(_MIDDLE, ours))
+    return Row(
+        id="cache.wan_bytes",
+        what=f"{_READERS} readers at once of a file of {size.stream_bytes / 1e6:.0f} MB that no cache keeps yet",
+        unit="bytes over the network for one of the file",
+        better="lower",
+        ours=through_cache,
+        peers={
+            "nginx": crossed(lake.fetch, lake.through_nginx(_MIDDLE, nginx)),
+            "without a cache": crossed(lake.stream, lake.direct(_MIDDLE, direct)),
+        },
+        limit=1.0,
+        target="at most 1.05",
+        met=through_cache <= 1.05,
+    )
+
+
+# -- who may read ---------------------------------------------------------------------------------------------------
+
+
+def _decisions(lake: Lakeside, size: Size) -> Iterator[Row]:
+    (source,) = random_files(lake.work / "small", count=1, size_bytes=_RANGE_BYTES * 16)
+    (name,) = lake.place(source, LOCAL, names=1)
+    tokens = [lake.sign("storage.read:/lake", lake.audiences) for _ in range(size.tokens)]
+    new, known, none = "a new token in each", "one token", "no token, a page of the server's own"
+    path = f"{FOLDER}/{name}"
+    costs = {
+        new: _load(lake, size, path, map(_authorization, tokens).__next__),
+        known: _load(lake, size, path, itertools.repeat(_authorization(lake.token)).__next__),
+        none: _load(lake, size, xrootd.HEALTH_PATH, lambda: ""),
+    }
+    what = f"GET of {_RANGE_BYTES // 1024} KiB of a file, the same token in each, one request after the other"
+    more_ms = costs[known].cpu_ms - costs[none].cpu_ms
+    yield Row(
+        id="authz.decision",
+        what=what,
+        unit="ms of the server's CPU",
+        better="lower",
+        ours=costs[known].cpu_ms,
+        peers={way: costs[way].cpu_ms for way in (new, none)},
+        target=f"at most 1 ms more than without a decision (this run: {more_ms:.2f})",
+        met=more_ms <= 1.0,
+    )
+    yield Row(
+        id="authz.rate",
+        what=what,
+        unit="requests/s",
+        better="higher",
+        ours=costs[known].rate,
+        peers={way: costs[way].rate for way in (new, none)},
+        target="1000 on one connection",
+        met=costs[known].rate >= 1000,
+    )
+
+
+def _authorization(token: str) -> str:
+    return f"Authorization: Bearer {token}\r\n"
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """Requests a second on one connection, and milliseconds of the server's CPU for each."""
+
+    rate: float
+    cpu_ms: float
+
+
+def _load(lake: Lakeside, size: Size, path: str, header: Callable[[], str]) -> _Cost:
+    element = lake.element(LOCAL)
+    host, port = element.audience, lake.context.ports[f"{LOCAL}.https"]
+    pid = lake.processes[xrootd.unit_name(LOCAL)].pid
+
+    def request(_: bytes) -> bytes:
+        lines = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nRange: bytes=0-{_RANGE_BYTES - 1}\r\n{header()}\r\n"
+        return lines.encode()
+
+    before = cpu_s([pid])
+    load = drive((host, port), lake.ca, [request], seconds=size.load_s, warm_s=size.load_s / 4)
+    return _Cost(load.rate, (cpu_s([pid]) - before) * 1000 / load.answered)
+
+
+BENCHMARK = Benchmark(
+    "cache",
+    (
+        *("cache.stream", "cache.cold_overhead", "cache.warm", "cache.vs_nginx.cold", "cache.vs_nginx.warm"),
+        *("cache.columns", "cache.wan_bytes", "authz.decision", "authz.rate"),
+    ),
+    measure,
+)
