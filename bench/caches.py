@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bench import prestage
 from bench.columns import COLUMNS
 from bench.cpu import cpu_s
 from bench.facility import random_files
@@ -53,7 +54,8 @@ def measure(effort: Effort) -> list[Row]:
     """All rows."""
     size = SIZES[effort]
     with lakeside() as lake:
-        return [*_streams(lake, size), *_columns(lake, size), _wan_bytes(lake, size), *_decisions(lake, size)]
+        rows = [*_streams(lake, size), *_columns(lake, size), _wan_bytes(lake, size), *_decisions(lake, size)]
+    return [*rows, prestage.measure(effort)]
 
 
 # -- one file from beginning to end ---------------------------------------------------------------------------------
@@ -283,7 +285,7 @@ BENCHMARK = Benchmark(
     "cache",
     (
         *("cache.stream", "cache.cold_overhead", "cache.warm", "cache.vs_nginx.cold", "cache.vs_nginx.warm"),
-        *("cache.columns", "cache.wan_bytes", "authz.decision", "authz.rate"),
+        *("cache.columns", "cache.wan_bytes", "authz.decision", "authz.rate", "cache.prestage"),
     ),
     measure,
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from boathouse.apps.caches.cinfo import Kept
 from boathouse.apps.caches.gstream import Close, Datagram
 from boathouse.apps.caches.ledger import Ledger
 from boathouse.apps.caches.overview import Overview
+from boathouse.apps.caches.scrubber import Scrubber
 from boathouse.apps.caches.settings import Cache
 from boathouse.errors import ServiceError
 
@@ -48,7 +51,7 @@ def caches(tmp_path):
             data=tmp_path / name,
             key_cache=tmp_path,
             size_bytes=10_000,
-            scrub_interval_s=60,
+            scrub_interval_s=3600,
         )
         for name, door in (("SITE", SITE), ("REGION", REGION))
     ]
@@ -102,6 +105,17 @@ def test_more_fetched_than_served_is_told_as_it_is(ledger, tmp_path):
     ledger.add("SITE", told(close(missed=10, written=512)), DOORS)
     site = Overview(caches(tmp_path), ledger).document(bool)["caches"][0]
     assert (site["saved_bytes"], site["hit_ratio"]) == (-502, 0.0)
+
+
+def test_a_cache_is_scrubbed_once_in_its_interval(ledger, tmp_path):
+    (site, region) = caches(tmp_path)
+    scrubber = Scrubber([site, region], ledger, None, None)
+    assert scrubber.is_due(site)
+    now = time.time()
+    ledger.scrubbed("SITE", now - site.scrub_interval_s / 2, files=1, size_bytes=1, wrong=0, unknown=0)
+    assert (scrubber.is_due(site), scrubber.is_due(region)) == (False, True)
+    ledger.scrubbed("SITE", now - site.scrub_interval_s, files=1, size_bytes=1, wrong=0, unknown=0)
+    assert scrubber.is_due(site)
 
 
 def test_what_was_counted_is_there_again(tmp_path):

@@ -5,15 +5,20 @@ has the file open would get the old bytes, and the cache would go on counting th
 whoever may read the path as it keeps it, ``/lake/…``, and no token of the facility's issuer does, since a cache takes
 their paths below those of its elements. So this service is an issuer of its own to the caches, for these paths and
 with a key that nobody else has; nothing can be read by such a path.
+
+A cache of a group takes no tokens for paths. What it refuses to forget is removed from its directory, if it does not
+have it open: that is safe, and only leaves it with too high an idea of its own size until it restarts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import subprocess
 import time
 import uuid
 from enum import StrEnum
+from pathlib import Path
 
 from joserfc import jwt
 from joserfc.jwk import ECKey
@@ -27,6 +32,8 @@ from boathouse.wlcg import keycache
 _LIFE_S = 300
 _PATIENCE_S = 60.0
 _IN_USE = "in use"
+# ``kXR_NotAuthorized``, and what the client says that could not even log in.
+_REFUSED = ("[3010]", "Auth failed")
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +88,10 @@ class Evictor:
 
     def _forget(self, cache: Cache, kept: Kept, reason: str, *, force: bool) -> tuple[Outcome, str]:
         said = self._ask(cache, "fevict" if force else "evict", kept)
+        if any(word in said for word in _REFUSED):
+            if _is_open((cache.data / kept.name.lstrip("/")).resolve()):
+                return Outcome.in_use, ""
+            _remove(cache.data, kept.name)
         if cinfo.one(cache.data, kept.name) is None:
             self._ledger.evicted(cache.name, kept.name, kept.disk_bytes, reason)
             log.info("%s: evicted %s (%s)", cache.name, kept.name, reason)
@@ -131,3 +142,22 @@ class Evictor:
             "jti": uuid.uuid4().hex,
         }
         return jwt.encode({"alg": "ES256", "kid": self._key.kid}, claims, self._key, algorithms=["ES256"])
+
+
+def _is_open(place: Path) -> bool:
+    """Whether a process of ours has a file open, as the cache has while somebody reads it."""
+    for process in Path("/proc").glob("[0-9]*"):
+        # What is somebody else's cannot be looked into; what ends meanwhile has nothing open.
+        with contextlib.suppress(OSError):
+            for descriptor in (process / "fd").iterdir():
+                with contextlib.suppress(FileNotFoundError):
+                    if descriptor.readlink() == place:
+                        return True
+    return False
+
+
+def _remove(data: Path, name: str) -> None:
+    """Remove what a cache keeps by a path, and the checksums of its pages."""
+    for each in (f"{name}{cinfo.SUFFIX}", name):
+        (data / each.lstrip("/")).unlink(missing_ok=True)
+        (data / f".xrdt{each}.xrdt").unlink(missing_ok=True)

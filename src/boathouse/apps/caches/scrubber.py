@@ -123,11 +123,12 @@ class Scrubber:
                 self._scrub(*asked)
                 continue
             for cache in self._caches:
-                if self._is_due(cache):
+                if self.is_due(cache):
                     self._scrub(Report((cache.name,), time.time()), [cache])
             self._wake.wait(_LOOK_EVERY_S)
 
-    def _is_due(self, cache: Cache) -> bool:
+    def is_due(self, cache: Cache) -> bool:
+        """Whether the time has come to scrub a cache again."""
         now = time.time()
         last = self._ledger.scrub(cache.name)
         due = last is None or now >= last["began_at"] + cache.scrub_interval_s
