@@ -8,6 +8,7 @@ the catalogue is asked again: a repair may come long after the listing.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,11 +23,13 @@ from boathouse.lake.catalogue import Catalogue, Replicas, Rse
 from boathouse.lake.lake import Lake
 from boathouse.lake.names import Did, hash_path
 from boathouse.lake.progress import Progress, silent
-from boathouse.lake.storage import Entry, Storage, join
+from boathouse.lake.storage import UNNAMED, Entry, Storage, join
 
 AVAILABLE = "AVAILABLE"
 
 _WALKERS = 8
+UNNAMED_NAME = re.compile(rf"{UNNAMED}|/\d+ \d+ \d+ \d+[^/]*\Z")
+"""What :meth:`~boathouse.lake.storage.Storage.listing` makes of names that cannot be listed."""
 
 
 class Kind(StrEnum):
@@ -40,6 +43,8 @@ class Kind(StrEnum):
     """The file is longer or shorter than it should be."""
     checksum = "checksum"
     """The file has other bytes than it should have."""
+    unnamed = "unnamed"
+    """A listed name by which nothing can be asked for. Files of the catalogue are asked for all the same."""
 
 
 @dataclass(frozen=True)
@@ -249,6 +254,8 @@ def _compare(audit_: _Audit, expected: Mapping[str, _Expected], stored: Mapping[
     for path in unknown:
         if path not in known and sizes[path] is not None:
             audit_.add(Kind.dark, path, None, "no file", f"{sizes[path]} bytes")
+        elif sizes[path] is None and UNNAMED_NAME.search(path):
+            audit_.add(Kind.unnamed, path, None, "names without control characters", "a name that no list can carry")
 
 
 def _available_now(audit_: _Audit, dids: Iterable[Did]) -> set[str]:
@@ -327,6 +334,8 @@ def _sum_all(
 
 
 def _remedy(kind: Kind, url: str, item: _Expected | None) -> str:
+    if kind is Kind.unnamed:
+        return "ls -b of its directory on the element's disk shows the name: rename the file or remove it there"
     if kind is Kind.dark or item is None:
         return f"import it again if it is wanted; else: boathouse audit --repair, which deletes {url}"
     if item.copies:
@@ -337,7 +346,7 @@ def _remedy(kind: Kind, url: str, item: _Expected | None) -> str:
 def repair(lake: Lake, findings: Iterable[Finding]) -> int:
     """Delete dark files, and declare bad what is lost or wrong, so that the catalogue copies it again or gives it up.
 
-    Dark files that the catalogue knows by now are left alone.
+    Dark files that the catalogue knows by now are left alone, and so is what has no name to ask for it by.
 
     Returns:
         How many findings were dealt with.
@@ -350,7 +359,7 @@ def repair(lake: Lake, findings: Iterable[Finding]) -> int:
     for finding in findings:
         if finding.kind is Kind.dark:
             dark.setdefault(finding.rse, []).append(finding.url)
-        else:
+        elif finding.kind is not Kind.unnamed:
             bad.append(finding.url)
     done = sum(_delete_dark(lake, rse, urls) for rse, urls in dark.items())
     if bad:

@@ -6,6 +6,7 @@ digests: RFC 9530 (``Repr-Digest: adler=``), third-party copy: the WLCG HTTP-TPC
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,7 +30,11 @@ from boathouse.lake.http import BRIEF, ONCE, Http
 READ_BYTES = 1 << 20
 """Bytes handled at a time."""
 
+UNNAMED = "\N{REPLACEMENT CHARACTER}"
+"""Stands in a listed name for what no list can carry: bytes that are not UTF-8, control characters."""
+
 _DAV = "{DAV:}"
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, section 2.2
 
 
 class Readable(Protocol):
@@ -143,6 +148,9 @@ class Storage:
     def listing(self, url: str) -> list[Entry]:
         """Content of a directory, the directory itself left out; empty if there is no such directory.
 
+        Names that a list cannot carry hold :data:`UNNAMED`. One that begins with a line break makes XRootD shift the
+        names that follow: they are the numbers of a stat. Nothing can be asked for under such names.
+
         Raises:
             AuthError: the token does not open this path.
             StorageError: the element failed.
@@ -156,8 +164,15 @@ class Storage:
             return []
         if response.status != 207:
             raise _refused("PROPFIND", url, response)
-        # expat itself bounds entity expansion (2.4.1 and later), and the lake's own servers write this text.
-        return [_entry(element) for element in ET.fromstring(response.data)]  # noqa: S314
+        # XRootD puts names into its lists as they are, and one that XML cannot carry would make the whole unreadable.
+        text = _NOT_XML.sub(UNNAMED, response.data.decode("utf-8", "replace"))
+        try:
+            # expat itself bounds entity expansion (2.4.1 and later), and the lake's own servers write this text.
+            return [_entry(element) for element in ET.fromstring(text)]  # noqa: S314
+        except (ET.ParseError, ValueError) as error:
+            raise StorageError(
+                "the storage element's list of a directory cannot be read", got=str(error), where=url
+            ) from error
 
     def _headers(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token()}", **(more or {})}

@@ -15,8 +15,10 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey
 
+from boathouse.services.xcache import unit_name
+
 from .conftest import Box
-from .doors import DOORS, ELEMENTS, SERVERS, Door, say
+from .doors import CACHES, DOORS, ELEMENTS, SERVERS, Door, say
 from .roots import Roots
 
 PAGE = Path(__file__).parents[3] / "docs" / "topics" / "storage.md"
@@ -414,6 +416,22 @@ def test_a77_requests_over_root(box: Box, place: str, roots: Roots, label: str) 
     found = {door.server: LOGINS[label].outcome(roots, Scene(box, door, place)) for door in DOORS}
     wanted = outcomes("The XRootD protocol")[label]
     assert found == {door.server: wanted[door.kind] for door in DOORS}
+
+
+@pytest.mark.parametrize("door", CACHES, ids=str)
+@pytest.mark.parametrize("command", ["evict", "fevict"])
+def test_no_reader_makes_a_cache_forget(box: Box, place: str, door: Door, command: str) -> None:
+    scene = Scene(box, door, place)
+    assert say(box, door, scene.get()).body == OPEN
+    kept = box.data(unit_name(door.server)) / scene.open.lstrip("/")
+    token = scene.token("storage.read:/ storage.modify:/ storage.stage:/")
+    through = door.path(box, scene.open)
+    # The first is nothing that it keeps: it leaves the element's address out of the names of what it keeps.
+    for path in (through, scene.open, f"{through}/../../../../../..{scene.open}"):
+        server = box.context.url(f"{door.server}.root", "roots")
+        asked = box.client("xrdfs", server, "cache", command, path, token=token)
+        assert asked.returncode != 0, path
+    assert kept.read_bytes() == OPEN
 
 
 @pytest.mark.parametrize(

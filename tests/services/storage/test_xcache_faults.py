@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,42 @@ def test_killed_while_it_fills(caching: Caching, fresh_path: str, blocks: bytes)
     caching.start(unit_name(CACHE))
     for _ in range(2):
         assert caching.http("GET", url, token).body == large
+
+
+@pytest.mark.parametrize("broken", ["nobody is believed", "nothing can be read", "nothing can be loaded"])
+def test_c6_a_cache_that_cannot_decide_does_not_serve(
+    caching: Caching, fresh_path: str, blocks: bytes, broken: str
+) -> None:
+    caching.put(ELEMENT, fresh_path, blocks)
+    url, token = caching.cached(CACHE, fresh_path), caching.reader()
+    assert caching.http("GET", url, token).body == blocks
+    name = unit_name(CACHE)
+    unit = caching.units[name]
+    changes = {
+        "nobody is believed": ("scitokens.cfg", r"(?s).*", ""),
+        "nothing can be read": ("scitokens.cfg", r"\[Global\]", "[Global"),
+        "nothing can be loaded": ("xrootd.cfg", r"libXrdAccSciTokens\.so", "libXrdAccNobody.so"),
+    }
+    wanted, pattern, put = changes[broken]
+    files = [
+        replace(file, text=re.sub(pattern, put, file.text, count=1)) if file.path.name == wanted else file
+        for file in unit.files
+    ]
+    caching.stop(name)
+    caching.units[name] = replace(unit, files=tuple(files))
+    try:
+        if broken == "nobody is believed":
+            caching.start(name)
+            assert caching.http("GET", url, token).status == 403
+            caching.stop(name)
+        else:
+            with pytest.raises(AssertionError, match=f"{name} ended with"):
+                caching.start(name)
+            caching.processes.pop(name).wait()
+    finally:
+        caching.units[name] = unit
+        caching.start(name)
+    assert caching.http("GET", url, token).body == blocks
 
 
 def test_its_files_are_lost(caching: Caching, fresh_path: str, blocks: bytes) -> None:
