@@ -11,10 +11,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from boathouse.errors import HostError
 from boathouse.plan.service import Programs
 from boathouse.run import programs as installed
+
+# The same examples each time, however long one takes on a busy machine. Others are tried with
+# `--hypothesis-profile=default`.
+settings.register_profile(
+    "steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("steady")
 
 _VERSION_OF_RUCIO = "import importlib.metadata as m; print(m.version('rucio'))"
 

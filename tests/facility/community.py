@@ -136,7 +136,7 @@ class Aai:
 
     def client_token(self, client: str, audience: str, scope: str) -> str:
         """A client's token."""
-        pool = urllib3.PoolManager(ca_certs=str(self.ca), retries=False, timeout=20)
+        pool = urllib3.PoolManager(ca_certs=str(self.ca), retries=False, timeout=90)
         reply = pool.request(
             "POST",
             f"{self.url}/token",
@@ -151,7 +151,7 @@ class Aai:
         """Publish a new key, which signs some seconds later."""
         settings = self.units.context.config(_UNIT, "settings.json")
         program = (str(self.units.context.programs.python), "-m", "boathouse.apps.tokens", "rotate")
-        done = self.units.run(Task("rotate", (*program, "--config", str(settings)), timeout_s=60))
+        done = self.units.run(Task("rotate", (*program, "--config", str(settings)), timeout_s=180))
         assert done.returncode == 0, done.stderr
 
     def start(self) -> None:
@@ -177,7 +177,7 @@ def aai(programs: Programs) -> Iterator[Aai]:
         everything = WIDE.split()[-4:]
         seed["policies"] = [{"effect": "PERMIT", "scopes": everything, "description": "the lake knows better"}]
         own = File(units.context.config(_UNIT, "seed.json"), json.dumps(seed))
-        units.variant("tokens", _UNIT, (own,), seed=str(own.path), key_activation_s=5, device_interval_s=0)
+        units.variant("tokens", _UNIT, (own,), seed=str(own.path), key_activation_s=10, device_interval_s=0)
         units.start("postgres", _UNIT)
         yield Aai(units)
 
@@ -240,7 +240,7 @@ class Member:
             env=self.environment(),
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=400,
             check=False,
         )
         assert not check or done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
@@ -267,7 +267,7 @@ class Member:
             reason = found["files"][0]["reason"]
             return f"{found['job_state']} {reason}" if found["job_state"] in ("FINISHED", "FAILED") else None
 
-        return str(wait_for("the job has ended", state, timeout_s=60))
+        return str(wait_for("the job has ended", state, timeout_s=180))
 
     @property
     def transfers(self) -> str:
@@ -306,7 +306,7 @@ def both(programs: Programs) -> Iterator[Both]:
         facility = directory / "lake.yaml"
         facility.write_text(yaml.safe_dump(lake(issuer.url, issuer.ca, issuer.sub("dana"))))
         with box(facility) as running:
-            pool = urllib3.PoolManager(ca_certs=running.endpoints.ca_bundle, retries=False, timeout=30)
+            pool = urllib3.PoolManager(ca_certs=running.endpoints.ca_bundle, retries=False, timeout=90)
             yield Both(running, issuer, pool)
 
 

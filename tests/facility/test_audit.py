@@ -40,7 +40,7 @@ def files(lake_box: Box, tmp_path: Path, request: pytest.FixtureRequest) -> dict
     results = lake.put(paths, scope="testing", rse_expression=RSE)
     for result in results:
         (rule_id,) = lake.rules.add([result.did], COPY, account="alice")
-        lake.rules.wait(rule_id, timeout_s=60)
+        lake.rules.wait(rule_id, timeout_s=180)
     replicas = lake.catalogue.replicas([result.did for result in results], schemes=["https"], rse_expression=RSE)
     return {found.did.name.rpartition("-")[2].removesuffix(".dat"): next(iter(found.pfns)) for found in replicas}
 

@@ -78,7 +78,7 @@ def test_a_young_stranger_is_waited_for_and_wins_when_it_registers(lake: Lake, f
             RSE, [Registration(Did("cms", file.name), len(body), Adler32(body).hexdigest())], dataset=None
         )
     finally:
-        thread.join(timeout=90)
+        thread.join(timeout=300)
     assert [type(error) for error in caught] == [ConflictError]
     assert b"".join(lake.storage.get(url)) == body
 
@@ -104,7 +104,7 @@ def test_a_replica_that_is_being_deleted_is_waited_out(lake: Lake, lake_box: Box
         lambda: (
             [found.states for found in lake.catalogue.replicas([first.did], all_states=True)] != [{RSE: "AVAILABLE"}]
         ),
-        timeout_s=90,
+        timeout_s=180,
         period_s=0.01,
     )
     (second,) = lake.put([file], scope="cms", rse_expression=RSE)
@@ -196,7 +196,7 @@ def test_get_goes_on_with_the_next_replica(lake: Lake, operator: Lake, file: Pat
     body = file.read_bytes()
     (result,) = lake.put([file], scope="cms", rse_expression=RSE)
     (rule_id,) = lake.rules.add([result.did], "DESY-DCACHE", account="alice")
-    lake.rules.wait(rule_id, timeout_s=60)
+    lake.rules.wait(rule_id, timeout_s=180)
     (found,) = lake.files(result.did, prefer="replica")
     first, second = (url for url in found.urls if url.startswith("https:"))
     operator.storage.put(first, bytes(len(body)), len(body), overwrite=True)

@@ -64,7 +64,7 @@ class Login:
     link: str
 
     def finish(self, code: str) -> tuple[int, str]:
-        output, _ = self.process.communicate(f"{code}\n" * 3, timeout=120)
+        output, _ = self.process.communicate(f"{code}\n" * 3, timeout=300)
         return self.process.returncode, output
 
 
@@ -125,7 +125,7 @@ class Stock:
 
 @pytest.fixture
 def person(lake_box: Box) -> Person:
-    return Person(urllib3.PoolManager(ca_certs=lake_box.endpoints.ca_bundle, cert_reqs="CERT_REQUIRED", timeout=60))
+    return Person(urllib3.PoolManager(ca_certs=lake_box.endpoints.ca_bundle, cert_reqs="CERT_REQUIRED", timeout=120))
 
 
 def sign_in(box: Box, person: Person, link: str, login: str) -> tuple[str, str]:
@@ -190,7 +190,7 @@ def test_a_link_gives_no_token_to_who_made_it(lake_box: Box, person: Person, tmp
 
 def test_polling_is_refused(lake_box: Box, tmp_path: Path) -> None:
     with Stock(lake_box, tmp_path / "rucio", account="alice", oidc_polling="True").start("whoami") as process:
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
     assert process.returncode != 0
     assert "oidc_redirect" not in output
 
@@ -211,6 +211,6 @@ def test_a55_a_token_from_outside(lake_box: Box, tmp_path: Path) -> None:
     token.chmod(0o600)
     stock = Stock(lake_box, tmp_path / "rucio", account="alice")
     with stock.start("whoami", BEARER_TOKEN_FILE=str(token)) as process:
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert re.search(r"^account +: +alice$", output, re.MULTILINE)

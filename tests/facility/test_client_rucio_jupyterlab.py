@@ -40,7 +40,7 @@ def called(programs: Programs, box: Box, token: Path, name: str) -> subprocess.C
         env={"PATH": os.defpath, "HOME": str(token.parent)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 

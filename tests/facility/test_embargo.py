@@ -89,7 +89,7 @@ def job(running: Box, user: str, source: str, destination: str) -> tuple[int, st
         reason = found["files"][0]["reason"]
         return f"{found['job_state']} {reason}" if found["job_state"] in ("FINISHED", "FAILED") else None
 
-    return 200, str(wait_for("the job has ended", ended, timeout_s=60))
+    return 200, str(wait_for("the job has ended", ended, timeout_s=180))
 
 
 def test_a52_the_transfer_service_copies_for_bob_what_he_may_and_no_more(

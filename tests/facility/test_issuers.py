@@ -137,7 +137,7 @@ def test_a60_the_catalogue_places_and_copies_their_files(world: Both, dana: Memb
     wait_for(
         "the rule is satisfied",
         lambda: dana.catalogue("GET", f"/rules/{rule}").json()["state"] == "OK",
-        timeout_s=60,
+        timeout_s=180,
     )
     dana.run(rucio, "download", "lofar:placed.dat", "--rses", "DESY-DCACHE", "--dir", tmp_path / "out")
     assert (tmp_path / "out" / "lofar" / "placed.dat").read_bytes() == file.read_bytes()
@@ -191,7 +191,7 @@ def test_a60_keys_that_rotate_there_are_followed(world: Both, dana: Member, stor
     fresh = wait_for(
         "tokens are signed with the new key",
         lambda: next((one for one in [world.member("dana")] if kid(one.token) != before), None),
-        timeout_s=60,
+        timeout_s=180,
     )
     assert fresh.get(world.file("CNAF-STORM", path)) == (200, body)
     assert fresh.whoami() == (200, "carol")
@@ -207,7 +207,7 @@ def test_a60_their_issuer_may_be_down(world: Both, stored: tuple[str, bytes]) ->
     path, body = stored
     # Signed before the outage; the catalogue's workers have met the key.
     member = world.member("dana")
-    wait_for("workers have met the key", lambda: all(member.whoami()[0] == 200 for _ in range(8)), timeout_s=10)
+    wait_for("workers have met the key", lambda: all(member.whoami()[0] == 200 for _ in range(8)), timeout_s=60)
     world.aai.stop()
     try:
         assert member.get(world.file("CNAF-STORM", path)) == (200, body)

@@ -23,7 +23,7 @@ def test_a18_a_label_says_where_files_land_and_another_label_moves_them(lake_box
     wait_for(
         "the old copy is gone, and only after the new one was there",
         lambda: places(lake_box, did) == {"DESY-DCACHE": "AVAILABLE"},
-        timeout_s=60,
+        timeout_s=180,
     )
     (left,) = lake.rules.of(did)
     assert (left.id, left.rse_expression, left.state) == (moved, "QOS=SAFE", "OK")

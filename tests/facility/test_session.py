@@ -41,7 +41,7 @@ def cli(lake_box: Box, session: Session, *arguments: str, check: bool = True) ->
         capture_output=True,
         text=True,
         check=check,
-        timeout=120,
+        timeout=300,
     )
 
 
@@ -71,7 +71,7 @@ def test_a_login_leaves_private_files_and_one_agent_until_logout(lake_box: Box, 
     assert not session.token_file.read_text().endswith("\n")
     pid = wait_for("the agent runs", session.agent_pid)
     second = subprocess.run(
-        [sys.executable, "-m", "boathouse.lake.agent", str(session.directory), "--foreground"], timeout=30, check=False
+        [sys.executable, "-m", "boathouse.lake.agent", str(session.directory), "--foreground"], timeout=120, check=False
     )
     assert second.returncode == 0
     assert session.agent_pid() == pid
@@ -111,6 +111,7 @@ def test_a_logout_works_while_the_issuer_is_down(lake_box: Box, session: Session
         done = cli(lake_box, session, "logout")
     finally:
         supervisor.start_process("tokens")
+        lake_box.wait_ready("tokens")
     assert "could not be told" in done.stderr
     assert not session.directory.exists()
     wait_for("the agent has gone", lambda: not runs(pid))
@@ -196,11 +197,12 @@ def test_the_agent_outlives_an_outage_of_the_issuer(lake_box: Box, session: Sess
         assert session.token() == before
         session.start_agent()
         log = session.directory / "agent.log"
-        wait_for("the agent says that it waits", lambda: "cannot renew now" in log.read_text(), timeout_s=60)
+        wait_for("the agent says that it waits", lambda: "cannot renew now" in log.read_text(), timeout_s=120)
         assert session.agent_pid() is not None
     finally:
         supervisor.start_process("tokens")
-    wait_for("the token is another one", lambda: session.token_file.read_text() != before, timeout_s=90)
+        lake_box.wait_ready("tokens")
+    wait_for("the token is another one", lambda: session.token_file.read_text() != before, timeout_s=180)
     cli(lake_box, session, "logout")
 
 
@@ -224,7 +226,7 @@ def test_a_person_logs_in_with_the_code_that_is_shown(lake_box: Box, session: Se
     code = DeviceCode(user_code[1], url, url, "", 1.0, 0.0)
     password = lake_box.local.plan.layout.secret("password-bob").read_text()
     approve(Http(lake_box.endpoints.ca_bundle), code, login="bob", password=password)
-    out, errors = process.communicate(timeout=60)
+    out, errors = process.communicate(timeout=180)
     assert process.returncode == 0, errors
     assert json.loads(out)["account"] == "bob"
     cli(lake_box, session, "logout")

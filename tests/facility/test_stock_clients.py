@@ -43,7 +43,7 @@ def run(environment: Mapping[str, str], *command: str | Path, cwd: Path | None =
         env=environment,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=400,
         cwd=cwd,
         check=False,
     )

@@ -60,7 +60,7 @@ main()
 
 
 def interrupted(program: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=180, check=False)
 
 
 @pytest.mark.parametrize("module", ["typer", "rich", "boathouse.cli.tree", "boathouse.cli.lake", "urllib3", "yaml"])
@@ -125,16 +125,16 @@ def test_ctrl_c_while_workers_start_leaves_nothing_behind(tmp_path: Path, presse
         start_new_session=True,
         env={**os.environ, "TMPDIR": str(scratch)},
     ) as running:
-        wait_for("a worker was started", lambda: any(map(is_worker, processes_of(running.pid))), timeout_s=60)
+        wait_for("a worker was started", lambda: any(map(is_worker, processes_of(running.pid))), timeout_s=120)
         # A terminal sends it to every process of the group.
         for _ in range(presses):
             os.killpg(running.pid, signal.SIGINT)
-        printed, said = running.communicate(timeout=60)
+        printed, said = running.communicate(timeout=180)
     assert (running.returncode, printed) == (130, "")
     *phases, last = said.splitlines()
     assert all(re.fullmatch(r" *\d+\.\d s  [a-z].*", phase) for phase in phases), said
     assert last == "interrupted: no result was written, and the same command begins again"
-    wait_for("every process has ended", lambda: not processes_of(running.pid), timeout_s=60)
+    wait_for("every process has ended", lambda: not processes_of(running.pid), timeout_s=120)
     assert list(scratch.iterdir()) == []
     assert not (tmp_path / "result").exists()
 
@@ -145,12 +145,12 @@ def test_ctrl_c_while_a_sample_is_made_begins_no_other_file(tmp_path: Path) -> N
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as running:
-        wait_for("a worker was started", lambda: any(map(is_worker, processes_of(running.pid))), timeout_s=60)
+        wait_for("a worker was started", lambda: any(map(is_worker, processes_of(running.pid))), timeout_s=120)
         os.killpg(running.pid, signal.SIGINT)
-        printed, said = running.communicate(timeout=60)
+        printed, said = running.communicate(timeout=180)
     assert (running.returncode, printed) == (130, "")
     assert said == "interrupted: what was done so far stays, and the same command goes on from there\n"
-    wait_for("every process has ended", lambda: not processes_of(running.pid), timeout_s=60)
+    wait_for("every process has ended", lambda: not processes_of(running.pid), timeout_s=120)
     made = {path.name for path in (tmp_path / "data").iterdir()}
     assert not [name for name in made if name.startswith(".making")]
     assert len([name for name in made if name.endswith(".root")]) < 16

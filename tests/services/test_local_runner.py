@@ -161,7 +161,7 @@ def test_a_unit_starts_only_when_all_that_it_needs_is_ready(plain_bench: Bench) 
     ("make", "message", "in_log"),
     [
         (faults.dies_at_start, "wrong died while starting", "cannot find my configuration"),
-        (lambda name, where: faults.never_ready(name, where, timeout_s=1.5), "wrong is not ready after 2 s", "hello"),
+        (lambda name, where: faults.never_ready(name, where, timeout_s=6), "wrong is not ready after 6 s", "hello"),
     ],
 )
 def test_a_service_that_fails_to_start_is_named_with_its_last_lines(
@@ -189,7 +189,7 @@ def test_a_service_that_crashes_is_started_again(plain_bench: Bench) -> None:
 
 
 def test_a_service_that_ends_by_itself_is_shown_with_its_exit_status(plain_bench: Bench) -> None:
-    plan = plain_bench.plan(faults.dies_when_ready("tired", plain_bench.scratch, life_s=0.3))
+    plan = plain_bench.plan(faults.dies_when_ready("tired", plain_bench.scratch, life_s=3))
     plain_bench.runner.apply(plan)
 
     def is_dead() -> str:

@@ -20,7 +20,8 @@ from boathouse.testing.scratch import scratch
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "_STOP_S", 1.0)
+    # Enough for those that want to end, on a busy machine too.
+    monkeypatch.setattr(processes, "_STOP_S", 5.0)
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ class Keeper(Service):
             name=self.name,
             title="keeper of keys, tokens, certificates and disk",
             command=context.programs.daemon("boathouse.run.local.keeper", config.path),
-            probe=Probe(ProbeKind.report, target=str(report), timeout_s=30),
+            probe=Probe(ProbeKind.report, target=str(report)),
             needs=trust.needs_issuer(facility),
             directories=(
                 *directories,

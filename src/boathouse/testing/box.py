@@ -13,8 +13,10 @@ from pathlib import Path
 from boathouse.lake.lake import Lake
 from boathouse.plan import endpoints as endpoints_file
 from boathouse.plan.model import Endpoints
+from boathouse.run.base import UnitState
 from boathouse.run.facility import LocalFacility, prepare
 from boathouse.testing.scratch import scratch
+from boathouse.testing.wait import wait_for
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Box:
     def _run(self, *arguments: str | Path, user: str | None, check: bool) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "boathouse.cli", *map(str, arguments)]
         result = subprocess.run(
-            command, env=self.environment(user), capture_output=True, text=True, timeout=300, check=False
+            command, env=self.environment(user), capture_output=True, text=True, timeout=500, check=False
         )
         if check and result.returncode:
             msg = f"{command[2:]}: exit status {result.returncode}\n{result.stdout}\n{result.stderr}"
@@ -87,6 +89,15 @@ class Box:
             check=True,
         ).stdout
         return dict(item.split("=", 1) for item in shown.split("\0") if "=" in item)
+
+    def wait_ready(self, *units: str) -> None:
+        """Wait until these units are ready, or all if none is named: after one of them was stopped, or was killed."""
+
+        def ready() -> bool:
+            healths = self.local.runner.status(self.local.plan)
+            return all(one.state is UnitState.ready for one in healths if not units or one.unit in units)
+
+        wait_for(f"{', '.join(units) or 'every unit'} is ready", ready, timeout_s=180, period_s=0.3)
 
     def logout_all(self) -> None:
         """End the sessions, and with them their agents."""

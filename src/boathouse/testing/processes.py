@@ -19,7 +19,9 @@ from boathouse.run.local.state import State
 from boathouse.run.local.supervise import FACILITY_MARK, marked_processes
 from boathouse.testing.wait import wait_for
 
-_STOP_S = 30.0
+_STOP_S = 60.0
+_READY_S = 120.0
+"""However short a unit's own time is: on a busy machine a start takes long."""
 _TAIL_CHARACTERS = 4000
 
 
@@ -78,7 +80,7 @@ class Processes:
         for name in names:
             unit = self.units[name]
             ready = partial(self._is_ready, unit)
-            wait_for(f"{name} is ready", ready, timeout_s=unit.probe.timeout_s, period_s=0.01)
+            wait_for(f"{name} is ready", ready, timeout_s=max(unit.probe.timeout_s, _READY_S), period_s=0.01)
             self._do(unit.after)
 
     def stop(self, *names: str, number: int | None = None) -> dict[str, int]:

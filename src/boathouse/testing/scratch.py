@@ -12,8 +12,8 @@ from pathlib import Path
 
 from boathouse.run.local.ports import is_free
 
-_PORTS = range(20_000, 32_000)
-"""Below the range from which Linux takes ports for outgoing connections."""
+_PORTS = range(12_000, 20_000)
+"""Below those that facilities choose for themselves: what a test holds for later, none of them takes meanwhile."""
 
 # Processes begin far from each other, those of following numbers too: two hardly ever look at one port at once.
 _candidates = itertools.islice(itertools.cycle(_PORTS), os.getpid() * 4999 % len(_PORTS), None)

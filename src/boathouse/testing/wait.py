@@ -10,8 +10,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_for(what: str, condition: Callable[[], T], *, timeout_s: float = 30.0, period_s: float = 0.05) -> T:
-    """Ask until the answer is true, and return it.
+def wait_for(what: str, condition: Callable[[], T], *, timeout_s: float = 60.0, period_s: float = 0.05) -> T:
+    """Ask until the answer is true, and return it. The time is for a busy machine: an idle one hardly needs any of it.
 
     Raises:
         AssertionError: it is still not true after ``timeout_s`` seconds; the last answer is in the message.

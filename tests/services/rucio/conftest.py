@@ -177,7 +177,7 @@ class RucioBox(Units):
         self.issuer = IssuerServer(ports["tokens"], self.tls("tokens"))
         self.transfers = TransferServer(addresses["transfers"], ports["transfers"], self.tls("transfers"))
         ca = str(self.context.layout.ca)
-        self.connections = urllib3.PoolManager(ca_certs=ca, retries=False, timeout=30.0, maxsize=16)
+        self.connections = urllib3.PoolManager(ca_certs=ca, retries=False, timeout=90.0, maxsize=16)
 
     # -- as a client -------------------------------------------------------------------------------------------
 

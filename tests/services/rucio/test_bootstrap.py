@@ -174,4 +174,4 @@ def test_a10_a_change_of_priorities_is_seen_at_once_by_every_process(box, task, 
         https["domains"][domain]["read"], root["domains"][domain]["read"] = 2, 1
     lake.write()
     assert box.run(task).returncode == 0
-    wait_for("every worker prefers root", lambda: all("root://" in preferred() for _ in range(8)), timeout_s=5)
+    wait_for("every worker prefers root", lambda: all("root://" in preferred() for _ in range(8)))

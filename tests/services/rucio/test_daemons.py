@@ -47,10 +47,13 @@ class Daemons:
         counts = "locks_ok_cnt, locks_replicating_cnt, locks_stuck_cnt"
         return self.box.rows(f"SELECT state, {counts} FROM rules WHERE id = %s", uuid.UUID(rule))[0]
 
-    def requests(self) -> list[tuple[str, int]]:
-        return self.box.rows("SELECT state, retry_count FROM requests")
+    def requests(self, rule: str) -> list[tuple[str, int]]:
+        return self.box.rows("SELECT state, retry_count FROM requests WHERE rule_id = %s", uuid.UUID(rule))
 
-    def wait_ok(self, rule: str, timeout_s: float = 20) -> None:
+    def wait_submitted(self, rule: str, number: int = 1) -> None:
+        wait_for("it is submitted", lambda: [state for state, _ in self.requests(rule)] == ["S"] * number)
+
+    def wait_ok(self, rule: str, timeout_s: float = 60) -> None:
         wait_for("the rule is OK", lambda: self.state(rule)[0] == "O", timeout_s=timeout_s)
 
     def report(self) -> dict[str, object]:
@@ -76,7 +79,7 @@ def test_a_rule_becomes_ok_without_waiting_for_loops(daemons):
     began = time.monotonic()
     daemons.wait_ok(daemons.rule(name))
     # Each of the three daemons comes round by itself after 30 s only; the limit leaves room for a busy machine.
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 25
 
 
 def test_every_request_to_the_transfer_service_carries_a_token(daemons):
@@ -115,7 +118,7 @@ def test_a_file_that_is_refused_does_not_keep_the_others(daemons):
     wait_for("the other file of the same rule is there", lambda: daemons.state(refused)[1] == 1)
     assert daemons.state(refused)[0] != "O"
     daemons.box.transfers.refused = ""
-    daemons.wait_ok(refused, timeout_s=60)
+    daemons.wait_ok(refused)
 
 
 def test_a_file_unfinished_at_the_first_poll_is_not_forgotten(daemons):
@@ -126,9 +129,9 @@ def test_a_file_unfinished_at_the_first_poll_is_not_forgotten(daemons):
     polled = len(daemons.box.transfers.requests)
     wait_for("several polls", lambda: len(daemons.box.transfers.requests) > polled + 3)
     daemons.box.transfers.release(3)
-    wait_for("half is there", lambda: daemons.state(rule)[1] == 3, timeout_s=10)
+    wait_for("half is there", lambda: daemons.state(rule)[1] == 3)
     daemons.box.transfers.release(3)
-    daemons.wait_ok(rule, timeout_s=10)
+    daemons.wait_ok(rule)
 
 
 def test_nothing_is_submitted_without_a_token(daemons):
@@ -145,11 +148,11 @@ def test_nothing_is_submitted_without_a_token(daemons):
             lambda: daemons.report()["daemons"]["conveyor-submitter"]["cycles"] > cycles + 1,
         )
         assert box.transfers.jobs == {}
-        assert daemons.requests() == [("Q", 0)] * 3
+        assert daemons.requests(rule) == [("Q", 0)] * 3
         assert "TokenError" in daemons.report()["daemons"]["conveyor-submitter"]["last_error"]
     finally:
         box.issuer.start()
-    daemons.wait_ok(rule, timeout_s=30)
+    daemons.wait_ok(rule)
 
 
 def test_repetitions_are_held_back(daemons):
@@ -157,10 +160,10 @@ def test_repetitions_are_held_back(daemons):
     daemons.box.transfers.outcome = "FAILED"
     rule = daemons.rule(daemons.dataset(1))
     submitted = daemons.box.transfers.submitted_at
-    wait_for("a second attempt", lambda: len(submitted) == 2, timeout_s=20)
+    wait_for("a second attempt", lambda: len(submitted) >= 2)
     assert submitted[1] - submitted[0] > 4.5
     daemons.box.transfers.outcome = "FINISHED"
-    daemons.wait_ok(rule, timeout_s=40)
+    daemons.wait_ok(rule, timeout_s=120)
 
 
 def test_a_stuck_rule_is_repaired_when_boosted(daemons):
@@ -169,21 +172,21 @@ def test_a_stuck_rule_is_repaired_when_boosted(daemons):
     rule = daemons.rule(name)
     wait_for("it is submitted", lambda: len(daemons.box.transfers.files()) == 1)
     # As after the last repetition.
-    daemons.box.rows("UPDATE requests SET retry_count = 3")
+    daemons.box.rows("UPDATE requests SET retry_count = 3 WHERE rule_id = %s", uuid.UUID(rule))
     daemons.box.transfers.outcome = "FAILED"
     daemons.box.transfers.release(1)
-    wait_for("the rule is stuck", lambda: daemons.state(rule)[0] == "S", timeout_s=15)
+    wait_for("the rule is stuck", lambda: daemons.state(rule)[0] == "S")
     daemons.box.transfers.reset()
     reply = daemons.box.call("PUT", f"/rules/{rule}", "bob", body={"options": {"boost_rule": True}})
     assert reply.status == 200
-    daemons.wait_ok(rule, timeout_s=30)
+    daemons.wait_ok(rule)
 
 
 def test_requests_that_somebody_locked_are_looked_for_again(daemons):
     """Rucio passes over locked rows; with nothing left to do, the daemons would sleep until something else happens."""
     daemons.box.transfers.held = True
     rule = daemons.rule(daemons.dataset(1))
-    wait_for("it is submitted", lambda: [state for state, _ in daemons.requests()] == ["S"])
+    daemons.wait_submitted(rule)
 
     def rounds() -> int:
         return daemons.report()["daemons"]["conveyor-poller"]["cycles"]
@@ -191,38 +194,40 @@ def test_requests_that_somebody_locked_are_looked_for_again(daemons):
     with Databases(daemons.box).connect("rucio") as connection, connection.transaction():
         connection.execute("SELECT id FROM requests FOR UPDATE")
         before = rounds()
-        wait_for("the poller goes on looking", lambda: rounds() > before + 5, timeout_s=25)
+        wait_for("the poller goes on looking", lambda: rounds() > before + 5)
         # Only now: a round that began before the lock would wait for it with what it was told.
         daemons.box.transfers.release(1)
         assert daemons.state(rule)[0] == "R"
-    daemons.wait_ok(rule, timeout_s=15)
+    daemons.wait_ok(rule)
 
 
 def test_a_submission_that_was_cut_short_is_taken_up(daemons):
     daemons.box.transfers.held = True
     rule = daemons.rule(daemons.dataset(1))
-    wait_for("it is submitted", lambda: [state for state, _ in daemons.requests()] == ["S"])
+    daemons.wait_submitted(rule)
     # As if the daemons had been killed between the mark and the answer, a while ago.
     daemons.box.rows(
-        "UPDATE requests SET state = 'G', external_id = NULL, updated_at = now() at time zone 'utc' - interval '2 min'"
+        "UPDATE requests SET state = 'G', external_id = NULL, updated_at = now() at time zone 'utc' - interval '2 min' "
+        "WHERE rule_id = %s",
+        uuid.UUID(rule),
     )
     daemons.box.transfers.reset()
     # Any event wakes the finisher; a rule of somebody else does.
     daemons.wait_ok(daemons.rule(daemons.dataset(1)))
-    daemons.wait_ok(rule, timeout_s=40)
+    daemons.wait_ok(rule)
 
 
 def test_cancelling_carries_a_token(daemons):
     daemons.box.transfers.held = True
     rule = daemons.rule(daemons.dataset(1))
-    wait_for("it is submitted", lambda: [state for state, _ in daemons.requests()] == ["S"])
+    daemons.wait_submitted(rule)
     reply = daemons.box.call("PUT", f"/rules/{rule}", "bob", body={"options": {"lifetime": 1}})
     assert reply.status == 200, reply.body
 
     def cancelled() -> list[str]:
         return [token for method, _, token in daemons.box.transfers.requests if method == "DELETE"]
 
-    wait_for("the job is cancelled", cancelled, timeout_s=20)
+    wait_for("the job is cancelled", cancelled)
     assert all(token.startswith("Bearer ey") for token in cancelled())
 
 
@@ -230,6 +235,7 @@ def test_ended_requests_go_into_the_history(daemons):
     name = daemons.dataset(2, ("NORTH-DISK", "NORTH_RAW"))
     rule = daemons.rule(name)
     daemons.wait_ok(rule)
+    wait_for("they have ended", lambda: not daemons.requests(rule))
     kept = daemons.box.rows(
         "SELECT h.state, h.request_type, r.rse, h.dest_url LIKE 'davs://%%', h.external_id IS NOT NULL, "
         "h.submitted_at <= h.updated_at FROM requests_history h JOIN rses r ON r.id = h.source_rse_id "
@@ -241,7 +247,8 @@ def test_ended_requests_go_into_the_history(daemons):
     rse_at = {addresses[f"{rse}.copy.https"]: rse for rse in ("NORTH-DISK", "NORTH_RAW")}
     used = [rse_at[urlsplit(file["sources"][0]).hostname] for file in daemons.box.transfers.files()]
     assert sorted(kept) == sorted(("D", "T", rse, True, True, True) for rse in used)
-    assert daemons.box.rows("SELECT count(*) FROM sources") == [(0,)]
+    left = "SELECT count(*) FROM sources s JOIN requests_history h ON h.id = s.request_id WHERE h.rule_id = %s"
+    assert daemons.box.rows(left, uuid.UUID(rule)) == [(0,)]
 
 
 def test_a8_a_copy_on_a_non_deterministic_rse_is_found_where_it_was_put(daemons):
@@ -258,7 +265,8 @@ def test_a8_a_copy_on_a_non_deterministic_rse_is_found_where_it_was_put(daemons)
 
 def test_an_asynchronous_rule_is_injected_at_once(daemons):
     rule = daemons.rule(daemons.dataset(3), asynchronous=True)
-    daemons.wait_ok(rule, timeout_s=10)
+    # Less than the minute after which the daemon comes round by itself.
+    daemons.wait_ok(rule, timeout_s=45)
 
 
 def test_files_attached_later_are_locked_at_once(daemons):
@@ -268,28 +276,34 @@ def test_files_attached_later_are_locked_at_once(daemons):
     other = daemons.dataset(1)
     attach = {"dids": [{"scope": "cms", "name": f"{other}.0"}]}
     daemons.ask("POST", f"/dids/cms/{name}/dids", attach)
-    wait_for("two locks are OK", lambda: daemons.state(rule)[:2] == ("O", 2), timeout_s=15)
+    wait_for("two locks are OK", lambda: daemons.state(rule)[:2] == ("O", 2), timeout_s=45)
 
 
 def test_the_report_tells_each_daemon(daemons):
-    wait_for("a report that all is well", lambda: daemons.report()["ok"], timeout_s=10)
-    report = daemons.report()
+    report = wait_for(
+        "a report that all is well and has had its turn",
+        lambda: (
+            found
+            if (found := daemons.report())["ok"] and all(entry["cycles"] for entry in found["daemons"].values())
+            else None
+        ),
+    )
     assert report["pid"] == daemons.box.processes["rucio-daemons"].pid
     assert report["listener"] is None
     assert {"judge-evaluator", "conveyor-poller", "reaper", "undertaker"} <= set(report["daemons"])
-    assert all(entry["alive"] and entry["cycles"] for entry in report["daemons"].values())
+    assert all(entry["alive"] for entry in report["daemons"].values())
 
 
 def test_the_database_may_go_and_come_back(daemons):
     box = daemons.box
     name = daemons.dataset(2)
     box.stop("postgres")
-    wait_for("the report says so", lambda: not daemons.report()["ok"], timeout_s=20)
+    wait_for("the report says so", lambda: not daemons.report()["ok"])
     box.start("postgres")
     # No request is lost to a connection that the old server had closed.
     assert [box.call("GET", "/rses/", "bob").status for _ in range(20)] == [200] * 20
-    daemons.wait_ok(daemons.rule(name), timeout_s=60)
-    wait_for("the report is good", lambda: daemons.report()["ok"], timeout_s=30)
+    daemons.wait_ok(daemons.rule(name), timeout_s=120)
+    wait_for("the report is good", lambda: daemons.report()["ok"])
 
 
 def test_the_daemons_end_when_asked(daemons):
@@ -301,11 +315,11 @@ def test_killed_daemons_go_on_where_they_were(daemons):
     box = daemons.box
     box.transfers.held = True
     rule = daemons.rule(daemons.dataset(4))
-    wait_for("it is submitted", lambda: [state for state, _ in daemons.requests()] == ["S"] * 4)
+    daemons.wait_submitted(rule, 4)
     box.stop("rucio-daemons", number=signal.SIGKILL)
     box.transfers.release(4)
     box.start("rucio-daemons")
-    daemons.wait_ok(rule, timeout_s=30)
+    daemons.wait_ok(rule)
     assert len(box.transfers.jobs) == 1
 
 
@@ -316,9 +330,9 @@ def test_idle_daemons_come_round_by_their_timers_alone(daemons):
     def is_at_rest() -> bool:
         before = cycles()
         timer = "conveyor-submitter"
-        wait_for("its timer rings", lambda: cycles()[timer] > before[timer], timeout_s=60, period_s=0.5)
+        wait_for("its timer rings", lambda: cycles()[timer] > before[timer], timeout_s=120, period_s=0.5)
         # What earlier tests left undone is tried every ten seconds, not without end.
         return all(number - before[name] <= 11 for name, number in cycles().items())
 
-    wait_for("nothing is under way", lambda: not daemons.requests(), timeout_s=30)
-    wait_for("no daemon turns in circles", is_at_rest, timeout_s=120)
+    wait_for("nothing is under way", lambda: not daemons.box.rows("SELECT 1 FROM requests"))
+    wait_for("no daemon turns in circles", is_at_rest, timeout_s=240)

@@ -73,10 +73,10 @@ def test_a23_an_expired_rule_frees_its_replica(storage):
     name, path = storage.file("NORTH-DISK")
     kept, _ = storage.file("NORTH-DISK")
     storage.rule(kept, "NORTH-DISK")
-    storage.rule(name, "NORTH-DISK", lifetime_s=1)
     assert storage.exists("NORTH-DISK", path)
-    wait_for("it is gone from storage", lambda: not storage.exists("NORTH-DISK", path), timeout_s=20)
-    wait_for("it is gone from the catalogue", lambda: storage.replicas(name) == 0, timeout_s=10)
+    storage.rule(name, "NORTH-DISK", lifetime_s=1)
+    wait_for("it is gone from storage", lambda: not storage.exists("NORTH-DISK", path))
+    wait_for("it is gone from the catalogue", lambda: storage.replicas(name) == 0)
     assert storage.replicas(kept) == 1
 
 
@@ -84,7 +84,7 @@ def test_a_shortened_rule_is_deleted_soon(storage):
     name, path = storage.file("NORTH-DISK")
     rule = storage.rule(name, "NORTH-DISK")
     storage.ask("PUT", f"/rules/{rule}", {"options": {"lifetime": 1}})
-    wait_for("it is gone from storage", lambda: not storage.exists("NORTH-DISK", path), timeout_s=20)
+    wait_for("it is gone from storage", lambda: not storage.exists("NORTH-DISK", path))
 
 
 def test_empty_directories_go_and_others_stay(storage):
@@ -93,16 +93,16 @@ def test_empty_directories_go_and_others_stay(storage):
     storage.rule(other, "NORTH_RAW")
     storage.rule(name, "NORTH_RAW", lifetime_s=1)
     directory = path.rpartition("/")[0]
-    wait_for("its directory is gone", lambda: not storage.exists("NORTH_RAW", directory), timeout_s=20)
+    wait_for("its directory is gone", lambda: not storage.exists("NORTH_RAW", directory))
     assert storage.exists("NORTH_RAW", "/lake/cms/run1/part2")
-    wait_for("it is gone from the catalogue", lambda: storage.replicas(name) == 0, timeout_s=10)
+    wait_for("it is gone from the catalogue", lambda: storage.replicas(name) == 0)
 
 
 def test_a_file_that_is_gone_already_is_only_forgotten(storage):
     name, path = storage.file("NORTH-DISK")
     assert storage.request("DELETE", "NORTH-DISK", path) in {200, 204}
     storage.rule(name, "NORTH-DISK", lifetime_s=1)
-    wait_for("it is gone from the catalogue", lambda: storage.replicas(name) == 0, timeout_s=20)
+    wait_for("it is gone from the catalogue", lambda: storage.replicas(name) == 0)
 
 
 def test_deletion_waits_for_storage_that_is_down(storage):
@@ -110,10 +110,10 @@ def test_deletion_waits_for_storage_that_is_down(storage):
     storage.box.stop("copy-north-disk")
     storage.rule(name, "NORTH-DISK", lifetime_s=1)
     log = "Deletion NOACCESS"
-    wait_for("the reaper has tried", lambda: name in _lines(storage.box, log), timeout_s=20)
+    wait_for("the reaper has tried", lambda: name in _lines(storage.box, log))
     assert storage.replicas(name) == 1
     storage.box.start("copy-north-disk")
-    wait_for("it is gone from the catalogue", lambda: storage.replicas(name) == 0, timeout_s=60)
+    wait_for("it is gone from the catalogue", lambda: storage.replicas(name) == 0)
     assert not storage.exists("NORTH-DISK", path)
 
 

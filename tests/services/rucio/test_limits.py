@@ -51,7 +51,7 @@ def post(box, path, body, **headers):
 def test_a_body_beyond_the_limit_is_refused(box):
     """By its announced length, before any of it is sent."""
     tls = ssl.create_default_context(cafile=str(box.context.layout.ca))
-    connection = http.client.HTTPSConnection("localhost", box.context.ports["rucio"], context=tls, timeout=30)
+    connection = http.client.HTTPSConnection("localhost", box.context.ports["rucio"], context=tls, timeout=90)
     with contextlib.closing(connection):
         connection.putrequest("POST", "/replicas/list")
         connection.putheader("X-Rucio-Auth-Token", box.token("bob"))

@@ -13,5 +13,5 @@ def test_inside_rucios_environment(programs):
         str(programs.rucio_python),
         *("-m", "pytest", "-c", str(TESTS / "pytest.ini"), f"--confcutdir={TESTS}", "-q", str(TESTS)),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

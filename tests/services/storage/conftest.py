@@ -63,7 +63,7 @@ class Box(Units):
         self.issuer = KeyIssuer(self.context.issuer)
         self.servers = [name for name in self.units if name.startswith(("se-", "copy-", "cache-"))]
         tls = ssl.create_default_context(cafile=str(self.context.layout.ca))
-        self.connections = urllib3.PoolManager(ssl_context=tls, retries=False, timeout=30.0)
+        self.connections = urllib3.PoolManager(ssl_context=tls, retries=False, timeout=90.0)
 
     # -- tokens ------------------------------------------------------------------------------------------------
 
@@ -115,7 +115,7 @@ class Box(Units):
         if token:
             env["BEARER_TOKEN"] = token
         command = [str(self.context.programs.xrootd_bin / program), *arguments]
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=180, check=False)
 
     # -- servers -----------------------------------------------------------------------------------------------
 

@@ -279,11 +279,25 @@ def test_a_server_may_die_in_the_middle(box, job, stored) -> None:
             box.stop("se-north-disk", number=9)
 
     try:
-        result = job.run(remote, chunk_entries=2_000, progress=progress)
+        result = job.run(remote, chunk_entries=1_000, progress=progress)
     finally:
         box.start("se-north-disk")
     job.check(result)
     assert result.failed
+
+
+def used_up(box, job, remote: Dataset) -> str:
+    """A token that was good for reading a file, and lives hardly longer than that takes."""
+    for life_s in (3, 12, 48):
+        token = box.token("storage.read:/lake/cms", *NAMES, life_s=life_s)
+        write_token(Path(job.access.token_file), token)
+        try:
+            assert job.run(remote).events == 20_000
+        except AuthError:
+            # A busy machine took longer.
+            continue
+        return token
+    raise AssertionError("a file is not read in the life of a token")
 
 
 @pytest.mark.parametrize("form", ["root", "https"])
@@ -293,12 +307,10 @@ def test_a_renewed_token_is_used_at_once(box, job, stored, form) -> None:
     # The same files by URLs that no worker has open.
     fresh = with_urls(stored, lambda file: FORMS[form](box, file) + "?fresh=1")
     token, good = Path(job.access.token_file), box.token("storage.read:/lake/cms", *NAMES)
-    short = box.token("storage.read:/lake/cms", *NAMES, life_s=3)
+    url = box.url("NORTH-DISK", lake_path(stored.files[0]))
     try:
-        write_token(token, short)
-        assert job.run(replace(remote, files=remote.files[:1])).events == 20_000
-        url = box.url("NORTH-DISK", lake_path(stored.files[0]))
-        wait_for("the token's end", lambda: box.http("HEAD", url, short).status in {401, 403}, timeout_s=20)
+        short = used_up(box, job, replace(remote, files=remote.files[:1]))
+        wait_for("the token's end", lambda: box.http("HEAD", url, short).status in {401, 403}, timeout_s=120)
         with pytest.raises(AuthError, match="refused"):
             job.run(replace(fresh, files=fresh.files[1:2]))
         write_token(token, good)

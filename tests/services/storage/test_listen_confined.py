@@ -27,7 +27,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 def confined(script: str, *options: str, before: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """What a shell says that runs a script, confined."""
     command = [*before, *LISTEN, ADDRESS, *options, "--", "/bin/sh", "-c", script]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ def test_replicas_share_what_is_kept(box, fresh_path, content):
     box.put("NORTH-DISK", fresh_path, content)
     assert box.http("GET", box.through_cache("NORTH-DISK", fresh_path), reader(box)).body == content
     url = box.through_cache("SOUTH-DISK", fresh_path)
-    wait_for("the other replica's URL", lambda: box.http("GET", url, reader(box)).body == content, timeout_s=10)
+    wait_for("the other replica's URL", lambda: box.http("GET", url, reader(box)).body == content)
 
 
 def test_ranges(box, fresh_path, content):

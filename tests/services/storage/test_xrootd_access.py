@@ -211,7 +211,7 @@ def test_root_protocol_checks_the_same(box, fresh_path, bad, tmp_path):
 def test_no_port_speaks_plain_http(box, name, port):
     key = f"{name}.{port}"
     token = box.token("storage.read:/", name)
-    with socket.create_connection((box.context.addresses[key], box.context.ports[key]), timeout=5) as plain:
+    with socket.create_connection((box.context.addresses[key], box.context.ports[key]), timeout=60) as plain:
         plain.sendall(f"GET /static/health HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
         answer = b""
         try:
@@ -227,7 +227,7 @@ def test_only_the_own_address_listens(box):
     port = box.context.ports["NORTH-DISK.https"]
     for other in ("127.0.0.1", box.context.addresses["SOUTH-DISK.https"]):
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection((other, port), timeout=5)
+            socket.create_connection((other, port), timeout=60)
 
 
 def test_no_token_in_any_log(box, fresh_path):

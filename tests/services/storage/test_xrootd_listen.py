@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 
+from boathouse.testing.scratch import free_port
+
 LISTEN = [sys.executable, "-m", "boathouse.services.listen"]
 ANSWER = """
 import os, socket
@@ -16,13 +18,7 @@ for number in range(int(os.environ["LISTEN_FDS"])):
 
 
 def run(*arguments):
-    return subprocess.run([*LISTEN, *arguments], capture_output=True, text=True, timeout=30, check=False)
-
-
-def free_port(address):
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        return probe.getsockname()[1]
+    return subprocess.run([*LISTEN, *arguments], capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_the_program_inherits_them_in_order():

@@ -17,7 +17,7 @@ def conversation(box, url: str, token: str, ranges: list[tuple[int, int] | None]
     parts = urlsplit(url)
     tls = ssl.create_default_context(cafile=str(box.context.layout.ca))
     with (
-        socket.create_connection((parts.hostname, parts.port), timeout=20) as plain,
+        socket.create_connection((parts.hostname, parts.port), timeout=60) as plain,
         tls.wrap_socket(plain, server_hostname=parts.hostname) as connection,
     ):
         received = bytearray()

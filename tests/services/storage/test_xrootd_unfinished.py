@@ -25,7 +25,7 @@ def half_sent(box, fresh_path):
     file = box.data(unit) / fresh_path.lstrip("/")
     with closing(connection):
         connection.sendall(head.encode() + b"x" * 2_500_000)
-        wait_for("half an upload", lambda: file.exists() and file.stat().st_size > 1_000_000, timeout_s=10)
+        wait_for("half an upload", lambda: file.exists() and file.stat().st_size > 1_000_000)
         yield connection, file
 
 
@@ -44,7 +44,7 @@ def finish(box, path):
         return reply.status in {200, 201} or unless_held(reply)
 
     # The element refuses a second writer until it has noticed that the first one is gone.
-    wait_for("the element to take the whole file", written, timeout_s=30)
+    wait_for("the element to take the whole file", written)
     assert box.http("GET", url, token).body == b"whole"
     assert box.http("DELETE", url, token).status == 200
 

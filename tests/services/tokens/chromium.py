@@ -152,4 +152,4 @@ def chromium(home: Path, ca: Path | None) -> Iterator[Chromium]:
         finally:
             assert process.stdin
             process.stdin.close()
-            assert process.wait(timeout=30) == 0
+            assert process.wait(timeout=120) == 0

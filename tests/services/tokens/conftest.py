@@ -163,7 +163,7 @@ class Issuer:
     _cookies: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.http = urllib3.PoolManager(ca_certs=str(self.ca), cert_reqs="CERT_REQUIRED", retries=False, timeout=20)
+        self.http = urllib3.PoolManager(ca_certs=str(self.ca), cert_reqs="CERT_REQUIRED", retries=False, timeout=90)
 
     @property
     def ca(self) -> Path:
@@ -250,7 +250,7 @@ class Issuer:
     def command(self, name: str, config: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run the issuer's program as the services' user."""
         program = (str(self.units.context.programs.python), "-m", "boathouse.apps.tokens")
-        return self.units.run(Task(name, (*program, name, "--config", str(config or self.config)), timeout_s=60))
+        return self.units.run(Task(name, (*program, name, "--config", str(config or self.config)), timeout_s=180))
 
     def reload(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Change the seed and have it applied."""

@@ -41,7 +41,7 @@ class Driver:
         context = self._browser.new_context(
             viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light", locale="en-GB"
         )
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(90_000)
         page = context.new_page()
         said: list[str] = []
         page.on("console", lambda message: said.append(message.text))

@@ -386,9 +386,10 @@ def test_a56_every_change_counts_at_the_next_refresh(issuer: Issuer, api: Api) -
     assert given(issuer, held) == [*usual, "storage.read:/lake/magic"]
     api.change("DELETE", magic)
     assert given(issuer, held) == usual
-    api.change("PUT", magic, {"until": int(time.time()) + 4})
+    api.change("PUT", magic, {"until": int(time.time()) + 3600})
     assert given(issuer, held) == [*usual, "storage.read:/lake/magic"]
-    wait_for("the membership ends", lambda: given(issuer, held) == usual, timeout_s=15)
+    api.change("PUT", magic, {"until": int(time.time()) + 5})
+    wait_for("the membership ends", lambda: given(issuer, held) == usual)
     api.change("PATCH", f"/scim/Users/{finn}", {"Operations": [{"op": "replace", "path": "active", "value": False}]})
     assert given(issuer, held) == 400
     api.change("PATCH", f"/scim/Users/{finn}", {"Operations": [{"op": "replace", "path": "active", "value": True}]})
@@ -508,6 +509,11 @@ def test_who_could_read_is_who_was_given_it(issuer: Issuer, api: Api) -> None:
         seen.append((began + (time.time() - began) / 2, able))
 
     member = f"/iam/groups/{api.group_id('/escape/magic')}/members/{ivan}"
+
+    def end_soon() -> None:
+        api.change("PUT", member, {"until": int(time.time()) + 5})
+        wait_for("the end", lambda: "storage.read:/lake/magic" not in str(given(issuer, held["ivan"])))
+
     steps: list[Callable[[], Any]] = [
         lambda: None,
         lambda: api.change("PUT", member, {}),
@@ -520,8 +526,8 @@ def test_who_could_read_is_who_was_given_it(issuer: Issuer, api: Api) -> None:
             "DELETE", f"/iam/scope_policies/{max(policy['id'] for policy in api.get('/iam/scope_policies'))}"
         ),
         lambda: api.change("DELETE", member),
-        lambda: api.change("PUT", member, {"until": int(time.time()) + 5}),
-        lambda: wait_for("the end", lambda: "storage.read:/lake/magic" not in str(given(issuer, held["ivan"]))),
+        lambda: api.change("PUT", member, {"until": int(time.time()) + 3600}),
+        end_soon,
         lambda: api.change("PUT", member, {}),
         lambda: api.change("DELETE", f"/scim/Users/{ivan}"),
         lambda: issuer.reload(_without_magic),

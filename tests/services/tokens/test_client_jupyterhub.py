@@ -129,7 +129,7 @@ def hub(programs: Programs, issuer: Issuer, tmp_path_factory: pytest.TempPathFac
         "CLIENT_SECRET": client["client_secret"],
         "API_TOKEN": API_TOKEN,
     }
-    http = urllib3.PoolManager(retries=False, timeout=30)
+    http = urllib3.PoolManager(retries=False, timeout=90)
     log = home / "hub.log"
     with (
         log.open("wb") as output,
@@ -142,11 +142,11 @@ def hub(programs: Programs, issuer: Issuer, tmp_path_factory: pytest.TempPathFac
         ) as process,
     ):
         try:
-            wait_for("the hub", lambda: _answers(http, f"{url}/hub/health", process, log), timeout_s=90)
+            wait_for("the hub", lambda: _answers(http, f"{url}/hub/health", process, log), timeout_s=180)
             yield Hub(issuer, url, http, client["client_secret"])
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(120)
 
 
 def _answers(http: urllib3.PoolManager, url: str, process: subprocess.Popen[bytes], log: Path) -> bool:

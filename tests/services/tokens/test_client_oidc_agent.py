@@ -55,7 +55,7 @@ class Agent:
 
     def run(self, name: str, *arguments: str) -> str:
         with self.start(name, *arguments) as process:
-            output, _ = process.communicate(timeout=60)
+            output, _ = process.communicate(timeout=180)
         assert process.returncode == 0, f"{name} {arguments}: {output}"
         return output
 
@@ -78,7 +78,7 @@ class Agent:
                 pytest.fail(f"oidc-gen shows no code: {said}")
             page = self.issuer.browser(login).submit(f"/device?user_code={found[1]}", decision="allow")
             assert page.status == 200, page.text
-            output, _ = process.communicate(timeout=60)
+            output, _ = process.communicate(timeout=180)
         assert process.returncode == 0, said + output
 
 
@@ -93,7 +93,7 @@ def agent(issuer: Issuer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             yield made
         finally:
             process.terminate()
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_it_refreshes_again_and_again(agent: Agent, account: str) -> None:
 
 def test_it_is_refused_what_a_person_may_not_have(agent: Agent, account: str) -> None:
     with agent.start("oidc-token", account, "--aud", STORAGE, "--scope", "storage.read:/lake/magic") as process:
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=180)
     assert process.returncode != 0
     assert "invalid_scope" in output
 

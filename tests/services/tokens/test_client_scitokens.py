@@ -65,7 +65,7 @@ def python(
         input=token,
         text=True,
         capture_output=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 
@@ -110,7 +110,7 @@ def verify(issuer: Issuer, cache: Path, *arguments: str) -> subprocess.Completed
         env=environment(issuer, cache),
         text=True,
         capture_output=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
 

@@ -11,7 +11,7 @@ def seen_from(issuer: Issuer, address: str) -> Issuer:
     """The same issuer, spoken to from another address of this machine."""
     other = Issuer(issuer.units, issuer.name, issuer.url)
     other.http = urllib3.PoolManager(
-        ca_certs=str(issuer.ca), cert_reqs="CERT_REQUIRED", retries=False, timeout=20, source_address=(address, 0)
+        ca_certs=str(issuer.ca), cert_reqs="CERT_REQUIRED", retries=False, timeout=90, source_address=(address, 0)
     )
     return other
 

@@ -46,14 +46,14 @@ def test_schemathesis_finds_no_fault(programs: Programs, issuer: Issuer, tmp_pat
             *(str(peers / "st"), "run", issuer.url + PATH, "--checks", checks, "--tls-verify", str(issuer.ca)),
             *("--auth", f"rucio:{SECRETS['rucio']}", "--max-examples", EXAMPLES, "--seed", "1", "--no-color"),
             *("--phases", "examples,coverage,fuzzing", "--max-redirects", "0", "--continue-on-failure"),
-            *("--generation-database", "none", "--suppress-health-check", "all", "--request-timeout", "20"),
+            *("--generation-database", "none", "--suppress-health-check", "all", "--request-timeout", "90"),
             *("--warnings", "off", "--workers", "2"),
         ],
         cwd=tmp_path,
         env={"PATH": f"{peers}:{os.defpath}", "HOME": str(tmp_path), "REQUESTS_CA_BUNDLE": str(issuer.ca)},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=500,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr

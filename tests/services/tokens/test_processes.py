@@ -35,7 +35,7 @@ def pair(start_issuer: Start) -> Iterator[tuple[Issuer, Issuer]]:
 
 def at_once(*calls: Any) -> list[Any]:
     with ThreadPoolExecutor(len(calls)) as pool:
-        return [future.result(60) for future in [pool.submit(call) for call in calls]]
+        return [future.result(180) for future in [pool.submit(call) for call in calls]]
 
 
 def test_a_refresh_token_that_is_used_at_both_is_rotated_once(pair: tuple[Issuer, Issuer]) -> None:

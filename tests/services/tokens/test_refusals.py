@@ -184,7 +184,7 @@ def test_refusal_by_the_person(issuer: Issuer) -> None:
 
 
 def test_a_device_code_expires(start_issuer: Start) -> None:
-    issuer = start_issuer(device_lifetime_s=4, device_interval_s=5)
+    issuer = start_issuer(device_lifetime_s=6, device_interval_s=5)
     begun = issuer.post("/devicecode", "boathouse", scope="openid").json
     assert begun["interval"] == 5
     form = {"grant_type": DEVICE, "device_code": begun["device_code"]}

@@ -41,7 +41,7 @@ class Liar(IssuerServer):
 
     def documents(self) -> dict[str, dict[str, Any]]:
         self.asked.set()
-        assert self.may_answer.wait(60)
+        assert self.may_answer.wait(240)
         found = super().documents()
         if self.userinfo is not None:
             found["/.well-known/openid-configuration"]["userinfo_endpoint"] = f"{self.url}/userinfo"
@@ -285,10 +285,10 @@ def test_a55_upstream_that_is_slow_keeps_nobody_else_waiting(trusting: Issuer, l
     with ThreadPoolExecutor(1) as pool:
         begun = pool.submit(trusting.browser().get, "/login/with/liar")
         try:
-            assert liar.asked.wait(60)
+            assert liar.asked.wait(180)
             assert trusting.request("GET", "/userinfo").status == 401
             assert trusting.browser().get("/login").status == 200
             assert not begun.done()
         finally:
             liar.may_answer.set()
-        assert begun.result(60).location.startswith(f"{liar.url}/authorize?")
+        assert begun.result(180).location.startswith(f"{liar.url}/authorize?")

@@ -281,9 +281,10 @@ def test_4_3_1_keys_may_be_cached_six_hours_and_are_published_before_use(issuer:
 
 
 def test_4_3_1_tokens_are_backdated_by_a_minute(issuer: Issuer) -> None:
+    began = int(time.time())
     claims = issued(issuer, "openid")
     assert claims["iat"] - claims["nbf"] == 60
-    assert abs(claims["iat"] - time.time()) < 30
+    assert began <= claims["iat"] <= time.time()
 
 
 def test_4_3_2_a_refresh_token_can_be_revoked(issuer: Issuer) -> None:

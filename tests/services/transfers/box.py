@@ -29,7 +29,7 @@ NOBODY = "127.0.1.19:1"
 """A destination that the services know, and where nobody listens."""
 PROXIES = "127.0.1.14"
 """Where proxies listen."""
-LIFETIME_S = 10
+LIFETIME_S = 20
 """Life of the real issuer's tokens, in seconds."""
 
 FACILITY = {
@@ -47,7 +47,7 @@ class RealIssuer:
     def __init__(self, box: Box) -> None:
         self.url = box.context.issuer
         self._secrets = box.values
-        self._pool = urllib3.PoolManager(ca_certs=str(box.context.layout.ca), retries=False, timeout=20)
+        self._pool = urllib3.PoolManager(ca_certs=str(box.context.layout.ca), retries=False, timeout=90)
 
     def jwks(self) -> Mapping[str, object]:
         found: dict[str, object] = self._pool.request("GET", f"{self.url}/jwk").json()
@@ -112,7 +112,7 @@ class Storage:
         """Whether there is a file, as the element itself says."""
         token = self._box.issuer.token(self.address, "storage.read:/lake")
         url, ca = f"https://{self.host}{lake_path}", str(self._box.context.layout.ca)
-        with urllib3.PoolManager(ca_certs=ca, retries=False, timeout=20) as pool:
+        with urllib3.PoolManager(ca_certs=ca, retries=False, timeout=90) as pool:
             status = pool.request("HEAD", url, headers={"Authorization": f"Bearer {token}"}).status
         assert status in (200, 404), status
         return status == 200
@@ -142,7 +142,7 @@ class Service:
             "destinations": [box.source.host, box.destination.host, NOBODY],
         }
         box.variant("transfers", name, **{**usual, **changes})
-        self._pool = urllib3.PoolManager(ca_certs=str(box.context.layout.ca), retries=False, timeout=60, maxsize=8)
+        self._pool = urllib3.PoolManager(ca_certs=str(box.context.layout.ca), retries=False, timeout=120, maxsize=8)
         self.url = f"https://{TRANSFERS}:{port}"
         self.token = box.issuer.token(TRANSFERS, "fts")
 
@@ -184,7 +184,7 @@ class Service:
         body: dict[str, Any] = reply.body
         return body
 
-    def finished(self, job_id: str, timeout_s: float = 30.0) -> dict[str, Any]:
+    def finished(self, job_id: str, timeout_s: float = 90.0) -> dict[str, Any]:
         """The job once it is in a terminal state."""
 
         def ended() -> dict[str, Any] | None:

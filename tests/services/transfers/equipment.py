@@ -80,7 +80,7 @@ class _GatedFiles(Handler):
             self._source.breaks.discard(self.path)
             self.close_connection = True
             return
-        self._source.go_on[self.path].wait(60)
+        self._source.go_on[self.path].wait(300)
         with contextlib.suppress(OSError):
             self.wfile.write(data[half:])
 

@@ -61,7 +61,7 @@ class Foreign:
         ]
         self._log = directory / f"{kind}.log"
         self._process: subprocess.Popen[str] | None = None
-        self.pool = urllib3.PoolManager(ca_certs=str(chain.parent / "ca.pem"), retries=False, timeout=30)
+        self.pool = urllib3.PoolManager(ca_certs=str(chain.parent / "ca.pem"), retries=False, timeout=90)
 
     def start(self) -> None:
         with self._log.open("a") as log:
@@ -69,7 +69,7 @@ class Foreign:
         assert self._process.stdin
         json.dump(self.users, self._process.stdin)
         self._process.stdin.close()
-        wait_for(f"{self.url} answers", self._answers, timeout_s=60, period_s=0.05)
+        wait_for(f"{self.url} answers", self._answers, timeout_s=180)
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -82,7 +82,7 @@ class Foreign:
     def stop(self) -> None:
         if self._process:
             self._process.terminate()
-            self._process.wait(30)
+            self._process.wait(120)
             self._process = None
 
     def requests(self, path: str) -> list[dict[str, Any]]:

@@ -93,7 +93,7 @@ def test_stopping_ends_the_job(client: Client, place: str, open_jobs: Callable[[
     try:
         wait_for("the copy runs", lambda: client.gated.asked[f"{place}/f"])
         client.stop.set()
-        thread.join(20)
+        thread.join(120)
         assert not thread.is_alive()
     finally:
         go_on.set()

@@ -128,8 +128,8 @@ def test_a30_many_links_at_once_and_no_byte_through_the_service(box: Box, place:
             wanted[destination, path] = data
     job_id = service.submit(*files)
     twins = [service.submit(file) for file in files[:5]]
-    assert service.finished(job_id, 60)["job_state"] == "FINISHED", service.why(job_id)
-    assert {service.finished(twin, 60)["job_state"] for twin in twins} == {"FINISHED"}
+    assert service.finished(job_id)["job_state"] == "FINISHED", service.why(job_id)
+    assert {service.finished(twin)["job_state"] for twin in twins} == {"FINISHED"}
     for (destination, path), data in wanted.items():
         assert destination.holds(path) == data
     tries = [len(file["attempts"]) for file in service.why(job_id)]

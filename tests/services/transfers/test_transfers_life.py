@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import statistics
 import time
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def test_a_killed_worker_leaves_exactly_one_right_file(
     assert service.finished(job_id)["job_state"] == "FINISHED"
     assert box.destination.holds(f"{place}/f") == data
     assert list(box.destination.path(place).iterdir()) == [box.destination.path(f"{place}/f")]
-    assert service.rows("SELECT 1 FROM files WHERE busy") == service.rows("SELECT 1 FROM tokens") == []
+    wait_for("nothing is held", lambda: not service.rows("SELECT 1 FROM files WHERE busy"))
+    assert service.rows("SELECT 1 FROM tokens") == []
     service.stop()
 
 
@@ -108,19 +110,25 @@ def test_postgresql_restarted_under_a_busy_service(box: Box, shared: Service, ga
     assert gated.asked[f"{place}/f"] == 1
 
 
-def test_three_workers_share_one_database(box: Box, place: str) -> None:
+def test_three_workers_share_one_database(box: Box, gated: Gated, place: str) -> None:
     url = box.database("together")
     limits = {"active": 4}
     services = [box.service(f"together{number}", database_url=url, limits=limits).start() for number in range(3)]
     contents = {f"{place}/{number}": os.urandom(2000) for number in range(60)}
-    for path, data in contents.items():
-        box.put(path, data)
-    job_id = services[0].submit(*(box.file(path, data) for path, data in contents.items()))
+    # None ends before each worker has some, however slowly one of them gets to it.
+    gates = [gated.put(path, data) for path, data in contents.items()]
+    job_id = services[0].submit(*(box.file(path, data, sources=[gated.davs + path]) for path, data in contents.items()))
+    busy = "SELECT count(DISTINCT worker) FROM files WHERE file_state = 'ACTIVE'"
+    wait_for("each worker has some", lambda: services[0].rows(busy) == [(3,)])
+    for gate in gates:
+        gate.set()
     assert services[1].finished(job_id)["job_state"] == "FINISHED"
     assert {path: box.destination.holds(path) for path in contents} == contents
-    done = [int(service.log.count(" copy FINISHED in ")) for service in services]
-    assert sum(done) == 60
-    assert all(done), done
+    wait_for(
+        "each worker has told of its own",
+        lambda: sum(service.log.count(" copy FINISHED in ") for service in services) == 60,
+    )
+    assert all(" copy FINISHED in " in service.log for service in services)
     for service in services:
         service.stop()
 
@@ -141,18 +149,23 @@ def test_another_worker_takes_over_from_a_killed_one(box: Box, gated: Gated, pla
 
 
 def test_a_copy_begins_at_once(box: Box, shared: Service, gated: Gated, place: str) -> None:
-    """From the submission to the first bytes: the median of some, since the machine may be busy."""
-    times = []
-    for number in range(5):
+    """From the submission to the first bytes, and not at the next of the looks at the queue, which come every 2 s.
+
+    Medians of some, and measured by what a copy takes: the machine may be busy.
+    """
+    waits, copies = [], []
+    for number in range(7):
         data = os.urandom(1000)
         gated.put(f"{place}/{number}", data).set()
         file = box.file(f"{place}/{number}", data, sources=[f"{gated.davs}{place}/{number}"])
         begun = time.monotonic()
         job_id = shared.submit(file)
         wait_for("the copy runs", lambda path=f"{place}/{number}": gated.asked[path], period_s=0.001)
-        times.append(time.monotonic() - begun)
+        running = time.monotonic()
+        waits.append(running - begun)
         shared.finished(job_id)
-    assert sorted(times)[2] < 0.5, times
+        copies.append(time.monotonic() - running)
+    assert statistics.median(waits) < max(0.5, 2 * statistics.median(copies)), (waits, copies)
 
 
 def test_the_migrations_make_the_tables_that_the_code_uses(box: Box, shared: Service) -> None:

@@ -304,7 +304,7 @@ def test_jobs_that_ended_are_in_the_archive(box: Box, api: Operated, place: str)
     recent = api.request("GET", f"/archive/{job_id}").body
     assert (recent["job_state"], recent["files"][0]["file_state"]) == ("FINISHED", "FINISHED")
     api.rows("UPDATE jobs SET job_finished = job_finished - interval '8 days' WHERE job_id = %s RETURNING 1", job_id)
-    wait_for("the queue forgets the job", lambda: api.request("GET", f"/jobs/{job_id}").status == 404)
+    wait_for("the queue forgets the job", lambda: api.request("GET", f"/jobs/{job_id}").status == 404, timeout_s=120)
     kept: dict[str, Any] = api.request("GET", f"/archive/{job_id}").body
     assert kept["submit_time"] == before["submit_time"]
     assert kept["files"] == [{**recent["files"][0], "job_id": job_id}]
@@ -316,4 +316,5 @@ def test_jobs_that_ended_are_in_the_archive(box: Box, api: Operated, place: str)
     assert (unknown.status, "in the archive" in unknown.body["message"]) == (404, True)
     assert "fts:archivedJob" in api.request("GET", "/archive").body["_links"]
     api.rows("UPDATE archive SET job_finished = now() - interval '91 days' WHERE job_id = %s RETURNING 1", job_id)
-    wait_for("the archive forgets the job", lambda: api.request("GET", f"/archive/{job_id}").status == 404)
+    gone = f"/archive/{job_id}"
+    wait_for("the archive forgets the job", lambda: api.request("GET", gone).status == 404, timeout_s=120)

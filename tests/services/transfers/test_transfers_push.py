@@ -26,7 +26,7 @@ def sink(box: Box) -> Iterator[Proxy]:
 @pytest.fixture(scope="module")
 def service(box: Box, sink: Proxy) -> Iterator[Service]:
     known = [box.source.host, sink.host]
-    made = box.service("push", destinations=known, limits={"retry_delay_s": 0.1, "answer_s": 10.0}).start()
+    made = box.service("push", destinations=known, limits={"retry_delay_s": 0.1, "answer_s": 60.0}).start()
     yield made
     made.stop()
 

@@ -19,13 +19,26 @@ DOOR = "127.0.1.19:1094"
 """Where people reach the element whose copy door is the destination."""
 
 
+class Renewed(Service):
+    """A service that believes the real issuer, whose tokens live for seconds: each request has a new one."""
+
+    @property
+    def token(self) -> str:
+        return self._box.real_issuer.token(TRANSFERS, "fts")
+
+    @token.setter
+    def token(self, _: str) -> None:
+        """None is kept."""
+
+
 @pytest.fixture(scope="module")
 def service(box: Box) -> Iterator[Service]:
-    made = box.service(
+    made = Renewed(
+        box,
         "renewal",
         issuer=box.real_issuer.url,
         doors={DOOR: box.destination.host, box.source.host: box.source.host},
-        limits={"token_margin_s": 3.0, "renew_s": 8.0, "pause_s": 1.0, "clean_again_s": 1.0},
+        limits={"token_margin_s": 3.0, "renew_s": LIFETIME_S - 5.0, "pause_s": 1.0, "clean_again_s": 1.0},
     ).start()
     yield made
     made.stop()
@@ -40,14 +53,9 @@ def file(box: Box, path: str, data: bytes) -> dict[str, object]:
     )
 
 
-def renew_own_token(box: Box, service: Service) -> None:
-    service.token = box.real_issuer.token(TRANSFERS, "fts")
-
-
 def copied_at_the_element(box: Box, service: Service, place: str, token: str, data: bytes) -> dict[str, Any]:
     """The ended job of a file that was copied to the door for people with this token."""
     box.put(f"{place}/f", data)
-    renew_own_token(box, service)
     sent = file(box, f"{place}/f", data)
     return service.finished(
         service.submit({**sent, "destinations": [f"davs://{DOOR}{place}/f"], "destination_tokens": [token]})
@@ -60,7 +68,6 @@ def test_a_file_that_outlives_its_tokens_in_the_queue_is_copied(
     """And what a canceled copy left is removed after that time, when its storage is back."""
     data = os.urandom(5000)
     box.put(f"{place}/f", data)
-    renew_own_token(box, service)
     gated.put(f"{place}/half", data)
     half = service.submit(file(box, f"{place}/half", data) | {"sources": [f"{gated.davs}{place}/half"]})
     wait_for("it is being copied", lambda: gated.asked[f"{place}/half"])
@@ -72,10 +79,9 @@ def test_a_file_that_outlives_its_tokens_in_the_queue_is_copied(
         wait_for("the tokens that came with it have ended", lambda: time.time() > submitted + LIFETIME_S + 1)
     finally:
         box.destination.start()
-    renew_own_token(box, service)
     assert service.finished(job_id)["job_state"] == "FINISHED", service.why(job_id)
     assert box.destination.holds(f"{place}/f") == data
-    wait_for("the half file is removed", lambda: not service.rows("SELECT 1 FROM files WHERE busy"), timeout_s=60)
+    wait_for("the half file is removed", lambda: not service.rows("SELECT 1 FROM files WHERE busy"))
     assert box.destination.holds(f"{place}/half") is None
     assert service.rows("SELECT 1 FROM tokens WHERE job_id = %s", half) == []
     log = service.log
@@ -86,11 +92,9 @@ def test_a_file_that_outlives_its_tokens_in_the_queue_is_copied(
 def test_tokens_that_ended_before_they_came_fail_with_the_issuers_words(box: Box, service: Service, place: str) -> None:
     data = os.urandom(5000)
     box.put(f"{place}/f", data)
-    renew_own_token(box, service)
     sent = file(box, f"{place}/f", data)
     submitted = time.time()
     wait_for("the tokens have ended", lambda: time.time() > submitted + LIFETIME_S)
-    renew_own_token(box, service)
     job = service.finished(service.submit(sent))
     assert job["job_state"] == "FAILED"
     assert f"DESTINATION [auth] the token for {DESTINATION}" in job["files"][0]["reason"]
@@ -146,7 +150,6 @@ def test_the_token_of_a_source_is_never_exchanged_for_a_door(box: Box, service: 
     """The destination sees it; here the source is the copy door itself."""
     data = os.urandom(5000)
     box.put(f"{place}/f", data, box.destination)
-    renew_own_token(box, service)
     persons = box.real_issuer.token("127.0.1.19", "storage.read:/lake storage.modify:/lake")
     sent = file(box, f"{place}/f", data) | {
         "sources": [f"{box.destination.davs}{place}/f"],
@@ -163,7 +166,6 @@ def test_the_token_of_a_source_is_never_exchanged_for_a_door(box: Box, service: 
 
 
 def test_nothing_is_copied_to_a_host_that_the_facility_does_not_know(box: Box, service: Service, place: str) -> None:
-    renew_own_token(box, service)
     stolen = file(box, f"{place}/f", b"x") | {"destinations": ["https://evil.example/f"]}
     reply = service.request("POST", "/jobs", {"files": [stolen]})
     assert (reply.status, reply.body["message"].partition(";")[0]) == (
@@ -179,7 +181,7 @@ def test_a_token_that_is_revoked_at_the_issuer_is_refused_at_once(box: Box, serv
     refused = wait_for(
         "the service has heard of it",
         lambda: reply if (reply := service.request("GET", "/whoami", token=token)).status == 401 else None,
-        timeout_s=5,
+        timeout_s=LIFETIME_S - 2,
         period_s=0.01,
     )
     assert "it was revoked" in refused.body["message"]
@@ -193,7 +195,6 @@ def test_no_copy_begins_with_a_token_that_was_revoked_at_the_issuer(
     """Storage checks tokens alone and would take it; the service knows of it."""
     data = os.urandom(5000)
     box.put(f"{place}/f", data)
-    renew_own_token(box, service)
     tokens = {
         "SOURCE": box.real_issuer.token(SOURCE, "storage.read:/lake"),
         "DESTINATION": box.real_issuer.token(DESTINATION, "storage.read:/lake storage.modify:/lake"),

@@ -30,7 +30,7 @@ def calls(box: Box, programs: Programs, service: Service, *wanted: tuple[str, An
         "calls": wanted,
     }
     command = [programs.rucio_python, "-I", CALLS]
-    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     answers: list[Any] = json.loads(done.stdout)
     return answers
@@ -52,7 +52,7 @@ def test_rucios_own_tool_submits_and_polls(box: Box, programs: Programs, shared:
         states = found["answer"][job_id]
         return states if {state for _, state in states.values()} == {"FINISHED"} else None
 
-    assert wait_for("the tool sees the end", polled, timeout_s=60) == {
+    assert wait_for("the tool sees the end", polled, timeout_s=180) == {
         "f": ["FINISHED", "FINISHED"],
         "g": ["FINISHED", "FINISHED"],
     }

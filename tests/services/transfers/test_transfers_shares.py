@@ -57,7 +57,7 @@ class Busy:
         for number in range(self._number):
             self._gated.go_on[f"{self._place}/{number + 1}"].set()
         left = "SELECT 1 FROM files WHERE file_state IN ('SUBMITTED', 'ACTIVE') OR busy"
-        wait_for("all have ended", lambda: not self.service.rows(left), timeout_s=60)
+        wait_for("all have ended", lambda: not self.service.rows(left), timeout_s=120)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,6 @@ def test_what_is_banned_waits_and_goes_on(box: Box, busy: Busy) -> None:
         box.file("/lake/cms/elsewhere", b"x") | {"destinations": ["davs://127.0.1.19:1/lake/f"]}
     )
     wait_for("the queue was looked at", lambda: busy.service.why(other)[0]["attempts"])
-    assert not busy.active("vo")
     assert busy.service.rows("SELECT DISTINCT file_state FROM files WHERE job_id = %s", job_id) == [("SUBMITTED",)]
     busy.service.request("DELETE", f"/jobs/{other}")
     operate(box, busy.service, "DELETE", f"/ban/se?storage={box.destination.davs}&vo_name=*")

@@ -29,7 +29,7 @@ class Prober:
     """Asks probes of one facility: connections are kept, the CA is loaded once."""
 
     def __init__(self, ca: Path, account: Account, environment: Mapping[str, str]) -> None:
-        self._pool = urllib3.PoolManager(ca_certs=str(ca), retries=False, timeout=urllib3.Timeout(3.0), maxsize=2)
+        self._pool = urllib3.PoolManager(ca_certs=str(ca), retries=False, timeout=urllib3.Timeout(10.0), maxsize=2)
         self._account = account
         self._environment = dict(environment)
 
