@@ -16,6 +16,7 @@ from boathouse.facility.explain import Explanation
 from boathouse.facility.explain import explain as explain_key
 from boathouse.facility.load import read
 from boathouse.run.facility import locate
+from boathouse.run.local.secrets import read_source
 
 _FILE_HELP = "Facility file, or the name of an example; by default the one in the state directory."
 File = Annotated[str | None, typer.Argument(help=_FILE_HELP, show_default=False)]
@@ -27,9 +28,9 @@ def _path(given: str | None, state: Path | None) -> Path:
 
 
 def check(file: File = None, *, state: State = None, as_json: Json = False) -> None:
-    """Check a facility file; all its faults are told at once, each with its line."""
+    """Check a facility file, and the files that it names; all faults are told at once, each with its line."""
     path = _path(file, state)
-    facility = read(path).facility
+    facility = read(path, look=read_source).facility
     counts = {
         "sites": len(facility.sites),
         "storage elements": len(facility.storage),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -22,6 +23,11 @@ class Fault:
 def dotted(location: Location) -> str:
     """A place in the file as people write it: ``sites.CNAF.storage.CNAF-STORM.qos``."""
     return ".".join(str(key) for key in location)
+
+
+def hidden(text: str | None) -> str | None:
+    """A value as it may be shown: without the user and password of URLs in it."""
+    return None if text is None else re.sub(r"(?<=://)[^/\s]*@", "…@", text)
 
 
 def unknown(location: Location, kind: str, name: str, known: Iterable[str]) -> Fault:

@@ -15,8 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from boathouse.errors import FacilityError, InputError
-from boathouse.facility import distance, mismatch, rules, source, trust
-from boathouse.facility.faults import Fault
+from boathouse.facility import distance, files, mismatch, rules, source, trust
+from boathouse.facility.faults import Fault, hidden
 from boathouse.facility.model import Facility
 from boathouse.facility.schema import Location, find
 
@@ -41,8 +41,10 @@ def load(path: Path) -> Facility:
     return read(path).facility
 
 
-def read(path: Path) -> Document:
+def read(path: Path, *, look: files.Look | None = None) -> Document:
     """The facility that a file describes, with the place of every value.
+
+    With ``look``, which reads a file, those that it names are looked at as well.
 
     Raises:
         FacilityError: the file cannot be read or is wrong; ``problems`` holds all its faults in file order.
@@ -58,6 +60,8 @@ def read(path: Path) -> Document:
         )
     facility, faults = _check(written)
     faults = [*written.faults, *faults]
+    if facility is not None and look is not None:
+        faults += files.faults(facility, look, {fault.location for fault in faults})
     if facility is None or faults:
         raise _error(faults, written)
     return Document(facility, written)
@@ -82,10 +86,17 @@ def _check(written: source.Source) -> tuple[Facility | None, list[Fault]]:
             # A name that was refused is not an unknown name as well, nor is a list empty that lost its wrong items.
             lists = {location[:-1] for location in found if location and isinstance(location[-1], int)}
             broken = [
-                fault for fault in rules.check(facility) if fault.got not in refused and fault.location not in lists
+                fault
+                for fault in rules.check(facility)
+                if fault.got not in refused and fault.location not in lists and not _of_stand_in(fault)
             ]
             return facility, [*found.values(), *broken]
     return None, list(found.values())
+
+
+def _of_stand_in(fault: Fault) -> bool:
+    """Whether a rule speaks of a URL that only stands for one that was refused."""
+    return any(_UNSET_URL in text for text in (fault.expected, fault.got) if text)
 
 
 def _repair(data: dict[str, Any], location: Location) -> set[str]:
@@ -113,13 +124,14 @@ def _repair(data: dict[str, Any], location: Location) -> set[str]:
     return set()
 
 
+_UNSET_URL = "https://unset.invalid"
 _STAND_INS: Mapping[str, Any] = {
     "name": "x",
     "vo": "x",
     "qos": "X",
     "group": rules.UNSET,
     "sites": {"X": {}},
-    "url": "https://unset.invalid",
+    "url": _UNSET_URL,
     "client_id": "x",
     "claim": "x",
     "value": "x",
@@ -147,7 +159,7 @@ def _error(faults: Sequence[Fault], written: source.Source) -> FacilityError:
         InputError(
             fault.what,
             expected=fault.expected,
-            got=fault.got,
+            got=hidden(fault.got),
             where=written.where(fault.location),
             remedy=fault.remedy,
         )

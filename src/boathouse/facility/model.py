@@ -299,7 +299,8 @@ class Store(_Model):
     """Storage of somebody else's that the transfer service copies from and to: an S3 bucket, or a WebDAV server."""
 
     url: StoreUrl
-    """Where its files lie: `s3s://host:port/bucket/prefix`, or `davs://host:port/path` of a WebDAV server."""
+    """Where its files lie, without user and password: `s3s://host:port/bucket/prefix`, or `davs://host:port/path` of a
+    WebDAV server."""
     user: str | None = None
     """Access key of an S3 store, or user name at a WebDAV server; without one, `secret_file` holds a bearer token."""
     secret_file: AbsolutePath | None = None

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from boathouse.errors import BoathouseError, FacilityError
-from boathouse.facility.load import load
+from boathouse.facility.load import load, read
 from boathouse.facility.schema import settings
+from boathouse.run.local.secrets import read_source
 
 from .conftest import EXAMPLES, GOOD, Faults
 
@@ -225,3 +226,34 @@ def test_nesting_without_end_is_a_fault_of_the_file(tmp_path: Path) -> None:
     path.write_text("a: " + "[" * 5000)
     with pytest.raises(FacilityError, match="nested too deeply"):
         load(path)
+
+
+def test_a_password_in_a_url_is_not_told_and_what_is_refused_is_told_once(faults: Faults) -> None:
+    stores = "stores:\n  a: {url: 'davs://me:hunter2@dav.example/x'}\n  b: {url: 'http://s3.example/x'}\n"
+    problems = faults(GOOD + stores)
+    assert [problem.got for problem in problems] == ["davs://…@dav.example/x", "http://s3.example/x"]
+    assert "hunter2" not in str(problems)
+    assert "without user and password" in str(problems[0].remedy)
+
+
+def test_the_files_that_it_names_are_looked_at_too_if_wanted(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("secret")
+    (tmp_path / "empty").touch()
+    names = ("there", "empty", "gone")
+    stores = (f"{name}: {{url: s3s://s3.example/{name}, user: k, secret_file: {tmp_path / name}}}" for name in names)
+    path = write(GOOD + "stores:\n  " + "\n  ".join(stores) + "\n")
+    assert load(path).stores.keys() == set(names)
+    with pytest.raises(FacilityError) as caught:
+        read(path, look=read_source)
+    empty, gone = caught.value.problems
+    assert ("is empty" in empty.what, empty.got) == (True, str(tmp_path / "empty"))
+    assert ("cannot be read" in gone.what, str(gone.where).partition("yaml:")[2]) == (True, "18:47")
+    assert gone.got == f"{tmp_path / 'gone'}: No such file or directory"
+
+
+def test_a_file_of_a_setting_that_is_wrong_itself_is_not_looked_for(write: Write) -> None:
+    path = write(GOOD + "stores:\n  a: {url: davs://dav.example/a, secret_file: not absolute}\n")
+    with pytest.raises(FacilityError) as caught:
+        read(path, look=read_source)
+    (problem,) = caught.value.problems
+    assert problem.got == "not absolute"
