@@ -95,12 +95,13 @@ def test_stopping_ends_the_job(client: Client, place: str, open_jobs: Callable[[
         client.stop.set()
         thread.join(120)
         assert not thread.is_alive()
+        # While the source holds back: a server that has all bytes before it sees that nobody listens keeps them.
+        wait_for("nothing is left", lambda: client.box.destination.holds(f"{place}/f") is None)
     finally:
         go_on.set()
         thread.join()
     assert [error.what for error in errors if isinstance(error, TransferError)] == ["stopped"]
     assert open_jobs() == []
-    wait_for("nothing is left", lambda: client.box.destination.holds(f"{place}/f") is None)
 
 
 def test_a_refusal_leaves_no_job(client: Client, place: str, open_jobs: Callable[[], list[object]]) -> None:
