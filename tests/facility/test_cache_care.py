@@ -38,6 +38,10 @@ def cache(lake_box: Box, *arguments: str, user: str | None = "alice", status: in
     return json.loads(done.stdout)
 
 
+def told(lake_box: Box, *arguments: str) -> str:
+    return lake_box.cli("cache", *arguments, user="alice").stdout
+
+
 def of(lake_box: Box, did: Did) -> dict[str, Any]:
     (found,) = cache(lake_box, "status", str(did), "--at", CACHE)
     return dict(found)
@@ -68,15 +72,20 @@ def test_a73_what_was_brought_in_is_read_without_the_origin(lake_box: Box, datas
     assert (before["files"], before["complete"]) == (3, 3)
     # Again, with one file lost meanwhile: only that is fetched.
     (lost,) = (path for path in paths_in_cache(lake_box, dataset) if path.endswith("-1.dat"))
-    assert [each["outcome"] for each in cache(lake_box, "evict", lost, "--at", SITE, "--force")] == ["evicted"]
-    outcomes = cache(lake_box, "prestage", str(dataset), "--at", CACHE, "--workers", "1")
-    assert [each["outcome"] for each in outcomes] == ["there", "staged", "there"]
+    assert "1 file evicted" in told(lake_box, "evict", lost, "--at", SITE, "--force")
+    said = told(lake_box, "prestage", str(dataset), "--at", CACHE, "--workers", "1")
+    assert said.startswith(f"{CACHE} has 3 of 3 files: 1 brought in now (600.0 kB), 2 there before."), said
     size_bytes = sum(len(content) for content in read_through_cache(lake_box, dataset).values())
     staged_bytes = size_bytes + 600_000
     wait_for_served(lake_box, dataset, staged_bytes + size_bytes)
     after = of(lake_box, dataset)
     assert after["fetched_bytes"] == staged_bytes
     assert after["saved_bytes"] == size_bytes
+    shown = told(lake_box, "status", "--scopes")
+    assert CACHE in shown
+    assert "testing" in shown
+    assert "All caches together: readers got" in shown
+    assert CACHE in told(lake_box, "status", str(dataset))
 
 
 def test_c8_a_flipped_bit_is_found_and_evicted(lake_box: Box, dataset: Did) -> None:

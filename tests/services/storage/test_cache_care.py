@@ -54,17 +54,20 @@ class Care:
         return answer.body
 
     def counted(self, path: str) -> dict[str, Any]:
-        answer = self.ask("POST", "/files", self.box.token(WRITE, CACHE), {"paths": [path]})
+        return self.counted_at(path, CACHE)[CACHE]
+
+    def counted_at(self, path: str, *caches: str) -> dict[str, dict[str, Any]]:
+        answer = self.ask("POST", "/files", self.box.token(WRITE, CACHE), {"paths": [path], "caches": caches})
         assert answer.status == 200, answer.text
-        (found,) = json.loads(answer.body)
-        return found
+        return {found["cache"]: found for found in json.loads(answer.body)}
 
     def wait_served(self, path: str, size_bytes: int) -> dict[str, Any]:
         wait_for(f"{size_bytes} bytes counted", lambda: self.counted(path)["served_bytes"] == size_bytes, timeout_s=60)
         return self.counted(path)
 
     def evict(self, path: str, scope: str = WRITE, **more: Any) -> Any:
-        return self.ask("POST", "/evictions", self.box.token(scope, CACHE), {"paths": [path], **more})
+        document = {"paths": [path], "caches": [CACHE], **more}
+        return self.ask("POST", "/evictions", self.box.token(scope, CACHE), document)
 
     def evicted(self, path: str, **more: Any) -> dict[str, Any]:
         answer = self.evict(path, **more)
@@ -74,8 +77,7 @@ class Care:
 
     def status(self) -> dict[str, Any]:
         answer = self.ask("GET", "/caches", self.box.token(WRITE, CACHE))
-        (cache,) = json.loads(answer.body)["caches"]
-        return cache
+        return next(cache for cache in json.loads(answer.body)["caches"] if cache["name"] == CACHE)
 
     def kept(self, path: str) -> Path:
         return self.box.data("cache-north-cache") / path.lstrip("/")
@@ -244,7 +246,7 @@ def put_anew(box, path) -> bool:
 )
 def test_only_who_may_write_a_file_evicts_it(care, fresh_path, scope, names, status):
     token = care.box.token(scope, *names)
-    assert care.ask("POST", "/evictions", token, {"paths": [fresh_path]}).status == status
+    assert care.ask("POST", "/evictions", token, {"paths": [fresh_path], "caches": [CACHE]}).status == status
 
 
 @pytest.mark.parametrize(

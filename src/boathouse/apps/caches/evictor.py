@@ -31,6 +31,7 @@ from boathouse.wlcg import keycache
 
 _LIFE_S = 300
 _PATIENCE_S = 60.0
+_DEEPEST_BASE = 8
 _IN_USE = "in use"
 # ``kXR_NotAuthorized``, and what the client says that could not even log in.
 _REFUSED = ("[3010]", "Auth failed")
@@ -127,14 +128,14 @@ class Evictor:
 
     def _token(self, cache: Cache, kept: Kept) -> str:
         now = int(time.time())
-        below = next(
-            kept.path.removeprefix(each) for each in self._settings.prefixes if kept.path.startswith(f"{each}/")
-        )
+        # The cache puts one of several directories before it; how many of the path's names that has is its own affair.
+        names = kept.path.strip("/").split("/")
+        paths = ("/" + "/".join(names[first:]) for first in range(min(len(names), _DEEPEST_BASE)))
         claims = {
             "iss": self._settings.url,
             "sub": "caches",
             "aud": cache.address,
-            "scope": f"storage.read:{below}",
+            "scope": " ".join(f"storage.read:{path}" for path in paths),
             "wlcg.ver": "1.0",
             "iat": now,
             "nbf": now - 5,
