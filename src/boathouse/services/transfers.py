@@ -47,6 +47,7 @@ class Transfers(Service):
             "store_key": f"${{secret:{_STORE_KEY}}}",
             "doors": _doors(context),
             "https_of": _https_of(context),
+            "far": _far(context),
             "copy_from": list(context.facility.services.copy_from),
             "stores": [_store(context, name) for name in context.facility.stores],
             "operators": [context.client_id("operator"), *trust.administrators(context)],
@@ -138,6 +139,19 @@ def _https_of(context: Context) -> dict[str, str]:
         for rse in context.facility.storage
         for key in (rse, copy_key(rse))
     }
+
+
+def _far(context: Context) -> dict[str, dict[str, str]]:
+    """Where each copy door sees elements over a distance, by its own address and by theirs."""
+    seen = {
+        _netloc(context, f"{copy_key(rse)}.https"): {
+            _netloc(context, f"{other}.https"): _netloc(context, f"{key}.https")
+            for other in context.facility.storage
+            if (key := context.seen_from(context.facility.site_of(rse), other)) != other
+        }
+        for rse in context.facility.storage
+    }
+    return {door: elements for door, elements in seen.items() if elements}
 
 
 def _netloc(context: Context, key: str) -> str:

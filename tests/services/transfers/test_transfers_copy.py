@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
@@ -48,6 +49,24 @@ def test_a_file_is_copied_and_told_as_fts3_tells_it(box: Box, shared: Service, p
     started, ended = (datetime.strptime(str(file[key]), "%Y-%m-%dT%H:%M:%S") for key in ("start_time", "finish_time"))  # noqa: DTZ007
     assert started <= ended
     assert box.destination.holds(f"{place}/deep/below/file #1 +ü.root") == data
+
+
+def test_a_copy_goes_over_the_distance_that_lies_between_its_ends(box: Box, place: str) -> None:
+    """The source is named to the destination by the address where that sees it, and by its own to everybody else."""
+    data = os.urandom(300_000)
+    box.put(f"{place}/far", data)
+    distance = box.proxy(box.source)
+    service = box.service("far", far={box.destination.host: {box.source.host: distance.host}})
+    with ExitStack() as stack:
+        distance.start()
+        stack.callback(distance.stop)
+        service.start()
+        stack.callback(service.stop)
+        job = service.finished(service.submit(box.file(f"{place}/far", data)))
+    assert job["job_state"] == "FINISHED"
+    assert only(job)["source_surl"] == f"{box.source.davs}{place}/far"
+    assert box.destination.holds(f"{place}/far") == data
+    assert distance.seen.body_bytes["GET"] == len(data)
 
 
 def test_an_empty_file_is_copied(box: Box, shared: Service, place: str) -> None:

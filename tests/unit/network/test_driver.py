@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,14 @@ def test_a_cache_reaches_what_is_far_over_the_distance(far: Plan) -> None:
         assert f"all.export /roots:/{address}:{port}/lake r/o" in config
         assert f"pss.permit {address}" in config
     assert "pss.permit 127.10.1.11" not in config
+
+
+def test_a_copy_comes_from_where_its_destination_sees_the_source(far: Plan) -> None:
+    settings = json.loads(file_of(far, "transfers", "settings.json"))
+    https = {each.rse: each.https.removeprefix("https://") for each in far.endpoints.storage}
+    door = settings["doors"][https["DESY-DCACHE"]]
+    assert settings["far"][door] == {https["CNAF-STORM"]: https["CNAF-STORM"].replace("127.0.1.11", "127.11.1.11")}
+    assert json.loads(file_of(plan(), "transfers", "settings.json"))["far"] == {}
 
 
 def test_a_reader_sees_what_is_far_at_the_relay(far: Plan) -> None:

@@ -183,6 +183,8 @@ class Settings(_Model):
     https_of: Mapping[str, str] = {}
     """Where an element or a copy door speaks https, ``host:port``, by the ``host:port`` at which it speaks the XRootD
     protocol. What a client names ``root://`` is copied over https."""
+    far: Mapping[str, Mapping[str, str]] = {}
+    """Where a copy door sees elements over a distance: ``host:port`` by that of the door, then by the element's own."""
     destinations: tuple[str, ...] = ()
     """Storage elements, ``host:port``, that may be copied into besides those of ``doors``."""
     copy_from: tuple[IPvAnyNetwork, ...] = ()

@@ -24,7 +24,7 @@ from boathouse.apps.transfers.markers import Progress
 from boathouse.apps.transfers.settings import Limits, StoreKind
 from boathouse.apps.transfers.stores import Asked, Stores, is_signed
 from boathouse.apps.transfers.tickets import Ticket, Tickets
-from boathouse.apps.transfers.urls import host_of
+from boathouse.apps.transfers.urls import at_door, host_of
 
 _KEEP_ALIVE_S = 25.0
 _SLOWEST_CHECKSUM = 20e6
@@ -80,10 +80,19 @@ class Storage:
         limits: the limits.
         stores: storage of others', with what opens it.
         tickets: lead elements to what takes signed requests only.
+        far: where who is asked for a copy sees the other end, if not at its own address.
     """
 
-    def __init__(self, ca_file: Path, limits: Limits, stores: Stores, tickets: Tickets) -> None:
+    def __init__(
+        self,
+        ca_file: Path,
+        limits: Limits,
+        stores: Stores,
+        tickets: Tickets,
+        far: Mapping[str, Mapping[str, str]],
+    ) -> None:
         self._limits = limits
+        self._far = far
         self.stores = stores
         self.tickets = tickets
         self._session = aiohttp.ClientSession(
@@ -279,7 +288,8 @@ class Storage:
         asked, other = ("Source", "Destination") if push else ("Destination", "Source")
         ends = {"Destination": (destination, destination_token), "Source": (source, source_token)}
         side = Side.SOURCE if push else Side.DESTINATION
-        with self._way(other, *ends[other], checksum) as way:
+        url, token = ends[other]
+        with self._way(other, at_door(url, self._far.get(host_of(ends[asked][0]), {})), token, checksum) as way:
             request = self._asked(
                 side, "COPY", *ends[asked], {**way, **_copy_headers(overwrite=overwrite, checksum=checksum)}
             )

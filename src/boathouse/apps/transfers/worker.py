@@ -83,7 +83,7 @@ class Worker:
         self._settlement = Settlement(settings.limits, self._queue.worker)
         self.hub = Hub(settings.database_url.replace("+psycopg", "", 1), self._queue.worker)
         tickets = Tickets(f"https://{settings.listen_address}:{settings.port}")
-        self.storage = Storage(settings.ca_file, settings.limits, Stores(settings.stores), tickets)
+        self.storage = Storage(settings.ca_file, settings.limits, Stores(settings.stores), tickets, settings.far)
         self._renewal = Renewal(settings, self._current, self._renewed)
         self._copier = Copier(self.storage, self._renewal, self, settings, denied)
         self._meter = Meter()
