@@ -7,6 +7,7 @@ these fields. Sizes are bytes after loading, durations seconds.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -100,6 +101,46 @@ class Protocol(StrEnum):
     """The XRootD protocol, TLS required, bearer token by ``ztn``."""
 
 
+class Priorities(_Model):
+    """Which protocols of a storage element do what, the first being preferred.
+
+    What is not given follows from `protocols`.
+    """
+
+    read: tuple[Protocol, ...] | None = None
+    """To read files; `https` must be among them."""
+    write: tuple[Protocol, ...] | None = None
+    """To bring files; an empty list keeps people from it, and leaves copies that rules ask for."""
+    delete: tuple[Protocol, ...] | None = None
+    """To delete files; `davs`, by which the catalogue deletes, must be among them."""
+    copy_read: tuple[Protocol, ...] | None = None
+    """To be the source of third-party copies: `davs`, or an empty list for none."""
+    copy_write: tuple[Protocol, ...] | None = None
+    """To be their destination: `davs`, or an empty list for none."""
+    lan_read: tuple[Protocol, ...] | None = None
+    """To read files from inside the facility, as analyses do; as `read` if that is given, else `root` first."""
+    lan_write: tuple[Protocol, ...] | None = None
+    """To bring files from inside the facility; as `write` if not given."""
+    lan_delete: tuple[Protocol, ...] | None = None
+    """To delete files from inside the facility; as `delete` if not given."""
+
+
+CAPABLE: Mapping[str, tuple[Protocol, ...]] = {
+    "read": (Protocol.https, Protocol.root),
+    "write": (Protocol.https, Protocol.root),
+    "delete": (Protocol.https, Protocol.davs, Protocol.root),
+    "copy_read": (Protocol.davs,),
+    "copy_write": (Protocol.davs,),
+}
+"""Protocols that can be chosen for an activity."""
+_USUAL: Mapping[str, tuple[Protocol, ...]] = {
+    **CAPABLE,
+    "write": (Protocol.https,),
+    "delete": (Protocol.https, Protocol.davs),
+}
+"""Those that do it if nothing is said."""
+
+
 class Storage(_Model):
     """A storage element: one RSE of the catalogue and the server behind it."""
 
@@ -115,12 +156,29 @@ class Storage(_Model):
     """Directory under which the RSE keeps its files; the Rucio scope is the first directory below it."""
     protocols: tuple[Protocol, ...] = (Protocol.https, Protocol.davs, Protocol.root)
     """Protocols in order of priority, the first being preferred."""
+    priorities: Priorities = Priorities()
+    """The order for single activities, where it is another."""
     attributes: dict[str, str] = {}
     """Further RSE attributes, free for use in RSE expressions."""
     address: Address | None = None
     """Address to listen on; by default a loopback address of its own, 127.0.1.N."""
     extra_config: str = ""
     """Raw lines appended to the XRootD configuration (escape hatch); the server reaches its own directories only."""
+
+    def order(self, activity: str, *, lan: bool = False) -> tuple[Protocol, ...]:
+        """Protocols for an activity (a key of :data:`CAPABLE`), best first.
+
+        Args:
+            activity: what is done.
+            lan: whether from inside the facility.
+        """
+        for key in (f"lan_{activity}", activity) if lan else (activity,):
+            chosen: tuple[Protocol, ...] | None = getattr(self.priorities, key, None)
+            if chosen is not None:
+                return chosen
+        usual = tuple(protocol for protocol in self.protocols if protocol in _USUAL[activity])
+        # Whoever reads many small parts of a file, as an analysis does, gets them in one question by this protocol.
+        return tuple(sorted(usual, key=lambda protocol: protocol is not Protocol.root)) if lan else usual
 
 
 class CacheLevel(StrEnum):

@@ -6,9 +6,9 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator
 
-from boathouse.facility import distance, trust
+from boathouse.facility import distance, protocols, trust
 from boathouse.facility.faults import Fault, unknown
-from boathouse.facility.model import TRANSFERS_ADDRESS, Cache, Facility, Protocol, Storage, scope_directories
+from boathouse.facility.model import TRANSFERS_ADDRESS, Cache, Facility, Storage, scope_directories
 from boathouse.facility.schema import Location
 from boathouse.units import format_bytes
 
@@ -115,30 +115,6 @@ def upstreams(facility: Facility) -> Iterator[Fault]:
                 yield unknown((*place, index), "storage element", name, facility.storage)
             elif name in cache.upstreams[:index]:
                 yield Fault((*place, index), f"{name} stands twice in upstreams", got=name, remedy="remove one")
-
-
-def protocols(facility: Facility) -> Iterator[Fault]:
-    """A storage element speaks what clients, third-party copies and deletions need."""
-    for location, element in _storage(facility):
-        place = (*location, "protocols")
-        given = ", ".join(element.protocols)
-        missing = [name for name in (Protocol.https, Protocol.davs) if name not in element.protocols]
-        if missing:
-            yield Fault(
-                place,
-                f"{location[-1]} lacks {' and '.join(missing)}",
-                expected="https for clients, and davs for third-party copies and deletions",
-                got=given or "an empty list",
-                remedy=f"add {', '.join(missing)}",
-            )
-        if len(set(element.protocols)) != len(element.protocols):
-            yield Fault(
-                place,
-                f"a protocol of {location[-1]} stands twice",
-                expected="each once",
-                got=given,
-                remedy="remove one",
-            )
 
 
 def sizes(facility: Facility) -> Iterator[Fault]:
@@ -430,7 +406,8 @@ RULES: tuple[Rule, ...] = (
     element_names,
     site_names,
     upstreams,
-    protocols,
+    protocols.protocols,
+    protocols.priorities,
     sizes,
     prefixes,
     attributes,

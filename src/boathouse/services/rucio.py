@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
 from boathouse.facility.model import Facility, Protocol, Storage, User
 from boathouse.facility.trust import OWN
-from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, Secret, SecretKind, Task, Unit
+from boathouse.plan.model import (
+    Certificate,
+    File,
+    Layout,
+    PortRequest,
+    Probe,
+    ProbeKind,
+    Secret,
+    SecretKind,
+    Task,
+    Unit,
+)
 from boathouse.plan.service import Context, Contribution, Service
 from boathouse.services import trust
 from boathouse.services.postgres import database_url
@@ -25,6 +35,7 @@ _SITE_PACKAGE = "boathouse_rucio_site"
 _WORKERS = 2
 _LAST = 9
 """Priority of an entry that no client shall choose."""
+_ACCESS = ("read", "write", "delete")
 
 _RUCIO_CFG = """\
 [common]
@@ -96,17 +107,16 @@ lake = {lake}
 trusted = {trusted}
 key_cache = {key_cache}
 report = {report}
+space = {space}
 bulk_multi_source = True
 """
 
-_Operations = tuple[str, ...]
-_IMPLEMENTATIONS: Mapping[Protocol, tuple[str, _Operations, _Operations]] = {
-    Protocol.https: ("rucio.rse.protocols.webdav.Default", ("read", "write", "delete"), ()),
-    Protocol.davs: (f"{_SITE_PACKAGE}.davs.Default", ("delete",), ("third_party_copy_read", "third_party_copy_write")),
-    Protocol.root: ("rucio.rse.protocols.xrootd.Default", ("read",), ()),
+_IMPLEMENTATIONS: Mapping[Protocol, str] = {
+    Protocol.https: "rucio.rse.protocols.webdav.Default",
+    Protocol.davs: f"{_SITE_PACKAGE}.davs.Default",
+    Protocol.root: "rucio.rse.protocols.xrootd.Default",
 }
-"""Rucio's implementation of each protocol, what it does in LAN and WAN, and what it does between RSEs."""
-
+"""Rucio's implementation of each protocol."""
 
 _PORTS: Mapping[Protocol, str] = {
     Protocol.https: "{rse}.https",
@@ -180,6 +190,11 @@ def _command(context: Context, unit: str, module: str) -> tuple[str, ...]:
     return (str(context.programs.rucio_python), "-m", f"{_SITE_PACKAGE}.{module}", "--config", str(config))
 
 
+def space_file(layout: Layout) -> Path:
+    """Where the keeper tells how full storage elements are (:mod:`boathouse.run.local.space`)."""
+    return layout.run / "keeper" / "space.json"
+
+
 def _report(context: Context) -> Path:
     return context.run(DAEMONS) / "report.json"
 
@@ -202,6 +217,7 @@ def _files(context: Context, unit: str) -> tuple[File, ...]:
         trusted=trusted,
         key_cache=trust.key_cache(context),
         report=_report(context),
+        space=space_file(context.layout),
     )
     return (
         File(
@@ -334,27 +350,34 @@ def _rse(context: Context, rse: str, element: Storage) -> dict[str, Any]:
 
 
 def _protocols(context: Context, rse: str, element: Storage) -> list[dict[str, Any]]:
-    """Entries in order of preference: of those that offer an operation, the first has priority 1, and so on."""
-    priorities = {operation: count(1) for operation in ("read", "write", "delete")}
+    """Entries with the priorities of each: for every operation the first that offers it has 1, and so on."""
     entries = []
     for protocol in element.protocols:
-        implementation, local, third_party = _IMPLEMENTATIONS[protocol]
         key = _PORTS[protocol].format(rse=rse)
-        access = {operation: next(priorities[operation]) for operation in local}
-        third = dict.fromkeys(third_party, 1)
+        lan = {name: priority for name in _ACCESS if (priority := _priority(element, name, protocol, lan=True))}
+        wan = {name: priority for name in _ACCESS if (priority := _priority(element, name, protocol))}
+        for activity in ("copy_read", "copy_write"):
+            if priority := _priority(element, activity, protocol):
+                wan[f"third_party_{activity}"] = priority
         if protocol is Protocol.davs and not element.deterministic:
             # The finisher takes the path of a new replica from the URL, with the protocol that writes it.
-            third["write"] = _LAST
+            wan["write"] = _LAST
         entries.append(
             {
                 "scheme": protocol.value,
                 "hostname": context.addresses[key],
                 "port": context.ports[key],
                 "prefix": element.prefix.rstrip("/") + "/",
-                "impl": implementation,
+                "impl": _IMPLEMENTATIONS[protocol],
                 # XRootD refuses to delete a directory with content, so trying to is safe.
                 "extended_attributes": {"remove_empty_directories": True} if protocol is Protocol.davs else None,
-                "domains": {"lan": access, "wan": {**access, **third}},
+                "domains": {"lan": lan, "wan": wan},
             }
         )
     return entries
+
+
+def _priority(element: Storage, activity: str, protocol: Protocol, *, lan: bool = False) -> int | None:
+    """The place of a protocol among those for an activity, from 1; None if it is not for it."""
+    order = element.order(activity, lan=lan)
+    return order.index(protocol) + 1 if protocol in order else None

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import uuid
+from dataclasses import replace
 
 import pytest
 
+from boathouse.facility.model import Facility
 from boathouse.plan.model import Task
+from boathouse.services.rucio import lake_description
 from boathouse.testing.wait import wait_for
+
+from .conftest import FACILITY
 
 
 @pytest.fixture
@@ -145,6 +152,57 @@ def test_a9_flags_fts_and_space(box):
     assert limits == {"MaxSpaceAvailable": 20_000_000_000}
 
 
+VOLATILE = """
+import sys
+from pathlib import Path
+from boathouse_rucio_site import settings
+settings.load(Path(sys.argv[1]))
+from rucio.common.types import InternalScope
+from rucio.core import rse, volatile_replica
+from rucio.db.sqla.constants import DatabaseOperationType
+from rucio.db.sqla.session import db_session
+change = {"add": volatile_replica.add_volatile_replicas, "delete": volatile_replica.delete_volatile_replicas}
+replica = {"scope": InternalScope("cms"), "name": sys.argv[3], "bytes": 7, "adler32": "00000007"}
+with db_session(DatabaseOperationType.WRITE) as session:
+    rse_id = rse.get_rse_id(rse="SOUTH-DISK", session=session)
+    change[sys.argv[2]](rse_id=rse_id, replicas=[replica], session=session)
+"""
+"""What Rucio's consumer of messages from caches does."""
+
+
+def test_a9_the_loss_of_a_volatile_replica_breaks_no_rule(box):
+    name = f"a9-{uuid.uuid4().hex[:8]}"
+    file = {"scope": "cms", "name": name, "bytes": 7, "adler32": "00000007"}
+    # Only what tells of caches adds replicas there.
+    refused = box.call("POST", "/replicas", "bob", body={"rse": "SOUTH-DISK", "files": [file]})
+    assert refused.status >= 400, refused.body
+    assert "volatile" in refused.body
+    assert box.call("POST", "/replicas", "bob", body={"rse": "NORTH-DISK", "files": [file]}).status == 201
+    did = {"scope": "cms", "name": name}
+    wanted = {"dids": [did], "copies": 1, "rse_expression": "NORTH-DISK", "account": "bob"}
+    (rule,) = box.call("POST", "/rules/", "bob", body=wanted).json
+
+    def change(what: str) -> None:
+        config = str(box.context.config("rucio", "rucio.cfg"))
+        done = box.run(
+            Task(f"{what}-{name}", (str(box.context.programs.rucio_python), "-c", VOLATILE, config, what, name))
+        )
+        assert done.returncode == 0, done.stderr
+
+    def at() -> set[str]:
+        return set(box.call("POST", "/replicas/list", "alice", body={"dids": [did]}).lines[0]["rses"])
+
+    def state() -> tuple[str, int]:
+        found = box.call("GET", f"/rules/{rule}", "bob").json
+        return found["state"], found["locks_ok_cnt"]
+
+    assert (at(), state()) == ({"NORTH-DISK"}, ("OK", 1))
+    change("add")
+    assert (at(), state()) == ({"NORTH-DISK", "SOUTH-DISK"}, ("OK", 1))
+    change("delete")
+    assert (at(), state()) == ({"NORTH-DISK"}, ("OK", 1))
+
+
 def test_a10_priorities_by_activity(box):
     protocols = {entry["scheme"]: entry for entry in box.call("GET", "/rses/NORTH-DISK", "alice").json["protocols"]}
     table = {
@@ -159,8 +217,45 @@ def test_a10_priorities_by_activity(box):
         **{("https", domain, operation): 1 for domain, operation in access},
         **{("davs", domain, "delete"): 2 for domain in ("lan", "wan")},
         **{("root", domain, "read"): 2 for domain in ("lan", "wan")},
+        # An analysis, inside the facility, reads by the protocol that gives many parts of a file at once.
+        ("root", "lan", "read"): 1,
+        ("https", "lan", "read"): 2,
         ("davs", "wan", "third_party_copy_read"): 1,
         ("davs", "wan", "third_party_copy_write"): 1,
+    }
+
+
+def test_a10_the_facility_file_gives_each_activity_an_order_of_its_own(box, task, lake):
+    document = copy.deepcopy(FACILITY)
+    document["sites"]["NORTH"]["storage"]["NORTH-DISK"]["priorities"] = {
+        "read": ["root", "https"],
+        "write": [],
+        "delete": ["davs"],
+        "copy_read": [],
+        "lan_read": ["https"],
+        "lan_write": ["https"],
+    }
+    context = replace(box.context, facility=Facility.model_validate(document))
+    changed = lake_description(context)["rses"]["NORTH-DISK"]["protocols"]
+    lake.document["rses"]["NORTH-DISK"]["protocols"] = changed
+    lake.write()
+    done = box.run(task)
+    assert done.returncode == 0, done.stderr
+    protocols = {entry["scheme"]: entry for entry in box.call("GET", "/rses/NORTH-DISK", "alice").json["protocols"]}
+    assert {
+        (scheme, domain, operation, priority)
+        for scheme, entry in protocols.items()
+        for domain, operations in entry["domains"].items()
+        for operation, priority in operations.items()
+        if priority
+    } == {
+        ("root", "wan", "read", 1),
+        ("https", "wan", "read", 2),
+        ("https", "lan", "read", 1),
+        ("https", "lan", "write", 1),
+        ("davs", "wan", "delete", 1),
+        ("davs", "lan", "delete", 1),
+        ("davs", "wan", "third_party_copy_write", 1),
     }
 
 

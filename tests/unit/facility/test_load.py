@@ -112,7 +112,7 @@ def test_every_key_misspelt_once_names_the_right_one(setting: object, faults: Fa
         copy = yaml.safe_load(yaml.safe_dump(document))
         parent = copy
         for word in path[:-1]:
-            parent = next(iter(parent.values())) if word.startswith("<") else parent[word]
+            parent = next(iter(parent.values())) if word.startswith("<") else parent.setdefault(word, {})
         parent[wrong] = parent.pop(path[-1], None)
         text = yaml.safe_dump(copy, sort_keys=False)
         problem = next(one for one in faults(text) if one.what.startswith(f"unknown key '{wrong}'"))
