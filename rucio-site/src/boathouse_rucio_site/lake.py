@@ -8,7 +8,6 @@ Format::
      "scopes": {"cms": "cms", "user.alice": "alice"},
      "rses": {"CNAF-STORM": {"deterministic": true, "volatile": false, "attributes": {"QOS": "FAST", …},
                              "limits": {"MaxSpaceAvailable": 20000000000},
-                             "usage": {"storage": {"total": 20000000000}},
                              "protocols": [{"scheme": "https", "hostname": "127.0.1.11", "port": 8443,
                                             "prefix": "/lake/", "impl": "…", "extended_attributes": null,
                                             "domains": {"lan": {"read": 1, …}, "wan": {"read": 1, …,
@@ -165,7 +164,7 @@ class Synchroniser:
                 scope.update_scope(internal, account, session=self._session)
 
     def rses(self, wanted: Document) -> None:
-        """RSEs with their attributes, limits, space and protocols."""
+        """RSEs with their attributes, limits and protocols."""
         present = {entry["rse"]: entry for entry in rse.list_rses(session=self._session)}
         for name, entry in wanted.items():
             flags = {"deterministic": entry["deterministic"], "volatile": entry["volatile"]}
@@ -189,7 +188,7 @@ class Synchroniser:
             self._rse_ids[name] = rse_id
             before = self._before.get("rses", {}).get(name, {})
             self._rse_attributes(name, entry["attributes"], before.get("attributes", {}))
-            self._rse_space(name, entry)
+            self._rse_limits(name, entry.get("limits", {}))
             self._protocols(name, entry["protocols"], before.get("protocols", ()))
 
     def _rse_attributes(self, name: str, wanted: Document, before: Document) -> None:
@@ -207,22 +206,13 @@ class Synchroniser:
                 self._forget_deleted()
             rse.add_rse_attribute(rse_id, key, value, session=self._session)
 
-    def _rse_space(self, name: str, entry: Document) -> None:
+    def _rse_limits(self, name: str, wanted: Document) -> None:
         rse_id = self._rse_ids[name]
         limits = rse.get_rse_limits(rse_id, session=self._session)
-        for key, value in entry.get("limits", {}).items():
+        for key, value in wanted.items():
             if limits.get(key) != value:
                 self._changed("limit %s of %s", key, name)
                 rse.set_rse_limits(rse_id, key, value, session=self._session)
-        usage = {row["source"]: row for row in rse.get_rse_usage(rse_id, session=self._session)}
-        for source, space in entry.get("usage", {}).items():
-            row = usage.get(source)
-            if row is None or row["total"] != space["total"]:
-                self._changed("space of %s by %s", name, source)
-                used = int(row["used"]) if row is not None else 0
-                rse.set_rse_usage(
-                    rse_id, source, used, max(0, space["total"] - used), files=None, session=self._session
-                )
 
     def _protocols(self, name: str, wanted: list[Document], before: list[Document]) -> None:
         rse_id = self._rse_ids[name]

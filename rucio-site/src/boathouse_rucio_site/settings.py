@@ -35,6 +35,8 @@ class Settings:
     """Declarative description of accounts, scopes and RSEs."""
     report: Path
     """File in which the daemons tell how they are."""
+    space: Path
+    """File in which the facility tells how full the storage elements are (:mod:`.space`)."""
     bulk_multi_source: bool
     """Whether the transfer service takes many files with several sources each in one job (FTS3 does not)."""
 
@@ -64,6 +66,7 @@ def load(config: Path) -> Settings:
             threads=int(section.get("threads", "16")),
             lake=Path(section["lake"]),
             report=Path(section["report"]),
+            space=Path(section["space"]),
             bulk_multi_source=section.getboolean("bulk_multi_source", fallback=False),
         )
     except (KeyError, ValueError) as error:

@@ -29,6 +29,7 @@ from boathouse_rucio_site import timers
 from boathouse_rucio_site.conveying import Finisher, Poller, Submitter, TopologyCache
 from boathouse_rucio_site.loop import HEARTBEAT_S, Cycle, Daemon
 from boathouse_rucio_site.settings import Settings
+from boathouse_rucio_site.space import Recorder
 
 LOCKED_PAUSE = dt.timedelta(seconds=2)
 """What was locked is tried again after so long; Rucio would leave it for one to forty minutes."""
@@ -183,5 +184,6 @@ def daemons(settings: Settings, topology: TopologyCache, stats: TransferStatsMan
         _daemon("transmogrifier", _subscribe, "subscribe", module=transmogrifier, settle_s=SETTLE_S),
         _daemon("necromancer", _bad_replicas, "bad-replica", module=necromancer, settle_s=1.0),
         _daemon("minos", _bad_pfns, "bad-pfn", module=minos, settle_s=1.0),
+        _daemon("space", Recorder(settings.space), interval_s=10),
         _daemon("messages", _forget_messages, interval_s=600),
     ]

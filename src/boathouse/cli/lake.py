@@ -277,11 +277,12 @@ def _list_rses(lake: Lake, expression: str, *, as_json: bool) -> None:
         emit([asdict(rse) for rse in found])
         return
     columns(
-        ("RSE", "QOS", "FREE", "PATHS", "PROTOCOLS", "ATTRIBUTES"),
+        ("RSE", "QOS", "USED", "FREE", "PATHS", "PROTOCOLS", "ATTRIBUTES"),
         (
             (
                 rse.name,
                 str(rse.attributes.get("QOS", "")),
+                _size(rse.used_bytes),
                 _size(rse.free_bytes),
                 rse.algorithm if rse.deterministic else "kept",
                 ",".join(protocol["scheme"] for protocol in rse.protocols),

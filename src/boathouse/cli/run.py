@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Self
@@ -15,14 +16,18 @@ from rich.table import Table
 
 from boathouse.cli.common import Json, State, emit, err, hint, out, state_dir
 from boathouse.errors import ServiceError, StateError
+from boathouse.facility.model import Facility
 from boathouse.lake.session import end_sessions_of
 from boathouse.plan import endpoints as endpoints_file
 from boathouse.plan.model import Endpoints
 from boathouse.run.base import Health, UnitState
 from boathouse.run.facility import LocalFacility, locate, open_facility, prepare
 from boathouse.run.local.account import service_account
+from boathouse.run.local.space import Space
+from boathouse.run.local.space import read as read_space
 from boathouse.run.local.state import forget_link, open_existing
-from boathouse.units import format_seconds
+from boathouse.services.rucio import space_file
+from boathouse.units import format_bytes, format_seconds
 
 _WIDE = 120
 """Columns from which on addresses fit beside the reasons."""
@@ -147,6 +152,7 @@ def status(*, state: State = None, as_json: Json = False) -> None:
     """Show every unit: what it does, since when, and why. Exit code 0 if all are ready, 5 if not, 6 if it is down."""
     local = open_facility(state_dir(state))
     healths = local.runner.status(local.plan)
+    space = read_space(space_file(local.state.layout))
     if as_json:
         emit(
             {
@@ -154,10 +160,17 @@ def status(*, state: State = None, as_json: Json = False) -> None:
                 "state": str(local.state.path),
                 "ready": all(health.state is UnitState.ready for health in healths),
                 "units": [asdict(health) for health in healths],
+                "space": {
+                    rse: {**asdict(space[rse]), "capacity_bytes": element.capacity}
+                    for rse, element in local.facility.storage.items()
+                    if rse in space
+                },
             }
         )
     else:
         out.print(_status_table(local, healths))
+        if space:
+            out.print(_space_table(local.facility, space))
     bad = [health.unit for health in healths if health.state is not UnitState.ready]
     if all(health.state is UnitState.stopped for health in healths):
         raise StateError("the facility is down", where=str(local.state.path), remedy="boathouse up")
@@ -183,6 +196,17 @@ def _status_table(local: LocalFacility, healths: tuple[Health, ...]) -> Table:
         colour = _COLOUR[health.state]
         row = [health.unit, f"[{colour}]{health.state}[/{colour}]", since, escape(health.detail)]
         table.add_row(*row, *([health.url, health.title] if is_wide else []))
+    return table
+
+
+def _space_table(facility: Facility, space: Mapping[str, Space]) -> Table:
+    table = Table("storage", box=None, pad_edge=False)
+    for name in ("used", "free", "capacity", "files"):
+        table.add_column(name, justify="right")
+    for rse, element in facility.storage.items():
+        if found := space.get(rse):
+            sizes = (found.used_bytes, found.free_bytes, element.capacity)
+            table.add_row(rse, *map(format_bytes, sizes), str(found.files))
     return table
 
 

@@ -101,6 +101,7 @@ class Rse:
     """How a path follows from a name on a deterministic RSE; ``hash`` is known here."""
     protocols: tuple[Json, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    used_bytes: int | None = None
     free_bytes: int | None = None
 
     def base(self, operation: str, schemes: Sequence[str] = ("https", "davs")) -> str | None:
@@ -166,14 +167,14 @@ class Catalogue:
         return sorted(str(line["rse"]) for line in self.rest.lines("GET", "/rses/", query={"expression": expression}))
 
     def rse(self, name: str, *, space: bool = False) -> Rse:
-        """An RSE with its attributes; with ``space`` also what is free."""
+        """An RSE with its attributes; with ``space`` also what is used and free."""
         document = self.rest.call("GET", f"/rses/{quote(name)}")
         attributes = self.rest.call("GET", f"/rses/{quote(name)}/attr/")
-        free = None
+        measured: Json = {}
         if space:
             for line in self.rest.lines("GET", f"/rses/{quote(name)}/usage", query={"source": "storage"}):
                 if line.get("source") == "storage":
-                    free = line.get("free")
+                    measured = line
         return Rse(
             name=name,
             deterministic=bool(document["deterministic"]),
@@ -182,7 +183,8 @@ class Catalogue:
             algorithm=str(document.get("lfn2pfn_algorithm") or "hash"),
             protocols=tuple(document["protocols"]),
             attributes=attributes,
-            free_bytes=free,
+            used_bytes=measured.get("used"),
+            free_bytes=measured.get("free"),
         )
 
     # -- DIDs ----------------------------------------------------------------------------------------------------

@@ -27,7 +27,13 @@ class Keeper(Service):
         external = facility.services.issuer
         report = context.run(self.name) / "report.json"
         storage_units = [name(rse) for rse in facility.storage for name in (xrootd.unit_name, xrootd.copy_unit_name)]
-        directories = (context.run(self.name), context.data(self.name), trust.key_cache(context))
+        directories = (
+            context.run(self.name),
+            context.data(self.name),
+            trust.key_cache(context),
+            # It measures them from the first round on.
+            *(xrootd.files_directory(context, rse) for rse in facility.storage),
+        )
         cache_units = [xcache.unit_name(cache) for cache in facility.caches]
         settings = {
             "state": str(context.layout.root),
@@ -52,6 +58,11 @@ class Keeper(Service):
             ],
             "disk_reserve_bytes": facility.services.disk_reserve,
             "writers": [rucio.DAEMONS, transfers.Transfers.name],
+            "space": str(rucio.space_file(context.layout)),
+            "elements": {
+                rse: {"directory": str(xrootd.files_directory(context, rse)), "capacity_bytes": element.capacity}
+                for rse, element in facility.storage.items()
+            },
             "trusted": [
                 {
                     "url": issuer.url,

@@ -108,6 +108,11 @@ def copy_key(rse: str) -> str:
     return f"{rse}.copy"
 
 
+def files_directory(context: Context, rse: str) -> Path:
+    """Where a storage element keeps its files."""
+    return context.data(unit_name(rse))
+
+
 def key_cache_directory(context: Context, unit: str) -> Path:
     """``XDG_CACHE_HOME`` of an XRootD unit; :mod:`boathouse.wlcg.keycache` fills it before the unit starts."""
     return context.run(unit) / "cache"
@@ -159,7 +164,7 @@ class StorageElements(Service):
 
 def _units(context: Context, rse: str, element: Storage) -> tuple[Unit, Unit]:
     """The element, and its copy door: a second server over the same files."""
-    data = context.data(unit_name(rse))
+    data = files_directory(context, rse)
     config = _STORAGE.format(prefix=element.prefix, data=data)
     server = partial(
         server_unit,

@@ -1,8 +1,8 @@
 """The keeper: what a running facility needs done from time to time, and that Supervisor does not do.
 
 It puts the issuers' keys where storage, caches and services look for them, keeps the caches' service tokens fresh,
-renews certificates before they end, and stops the writers when the disk is nearly full. Run by the facility as
-``python -m boathouse.run.local.keeper --config FILE``; its report is the unit's probe.
+renews certificates before they end, measures how full storage is, and stops the writers when the disk is nearly full.
+Run by the facility as ``python -m boathouse.run.local.keeper --config FILE``; its report is the unit's probe.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from boathouse.errors import BoathouseError
 from boathouse.plan.model import Certificate
 from boathouse.run import pki
 from boathouse.run.local.account import service_account
+from boathouse.run.local.space import Accountant
 from boathouse.run.local.state import open_existing, write_atomically
 from boathouse.run.local.supervise import RUNNING_STATES, Supervisor
 from boathouse.run.local.trusted import TrustedIssuer, TrustedKeys
@@ -68,6 +69,10 @@ class Settings:
     disk_reserve_bytes: int
     writers: tuple[str, ...]
     """Units that are stopped when the disk is nearly full."""
+    space: Path
+    """Where to tell how full storage elements are."""
+    elements: Mapping[str, tuple[Path, int]]
+    """Directory and capacity in bytes of each storage element, by RSE."""
     trusted: tuple[TrustedIssuer, ...] = ()
 
     @classmethod
@@ -89,6 +94,8 @@ class Settings:
             ),
             disk_reserve_bytes=int(raw["disk_reserve_bytes"]),
             writers=tuple(raw["writers"]),
+            space=Path(raw["space"]),
+            elements={rse: (Path(one["directory"]), one["capacity_bytes"]) for rse, one in raw["elements"].items()},
             trusted=tuple(TrustedIssuer.load(item) for item in raw["trusted"]),
         )
 
@@ -107,6 +114,7 @@ class Keeper:
             for token in settings.tokens
         }
         self._trusted = [TrustedKeys(one, settings.key_caches, self._state.account) for one in settings.trusted]
+        self._accountant = Accountant(settings.space, settings.elements, self._state.account)
         self._seeded = b""
         self._kids: frozenset[str] = frozenset()
         self._round = 0
@@ -115,6 +123,7 @@ class Keeper:
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop."""
+        threading.Thread(target=self._accountant.run, args=(stop,), name="space", daemon=True).start()
         while True:
             self._do("keys", self._seed_keys)
             for keys in self._trusted:
@@ -204,8 +213,9 @@ class Keeper:
             raise OSError(msg)
 
     def _report(self) -> None:
-        detail = "; ".join(f"{duty}: {fault}" for duty, fault in sorted(self._faults.items()))
-        document = {"ok": not self._faults, "detail": detail or "keys, tokens, certificates, disk", "pid": os.getpid()}
+        faults = self._faults | ({"space": self._accountant.fault} if self._accountant.fault else {})
+        detail = "; ".join(f"{duty}: {fault}" for duty, fault in sorted(faults.items()))
+        document = {"ok": not faults, "detail": detail or "keys, tokens, certificates, disk", "pid": os.getpid()}
         write_atomically(self._settings.report, json.dumps(document), self._state.account, mode=0o600)
 
 
