@@ -166,7 +166,7 @@ def test_stale_data_is_evicted_and_the_disk_shrinks(care, box, fresh_path, conte
     box.put("NORTH-DISK", fresh_path, content)
     assert care.read(fresh_path) == content
     care.wait_served(fresh_path, len(content))
-    box.put("NORTH-DISK", fresh_path, b"declared anew")
+    wait_for("the cache has let go of it", lambda: put_anew(box, fresh_path), timeout_s=60)
     assert care.read(fresh_path) == content
     care.wait_served(fresh_path, 2 * len(content))
     wait_for("nobody reads it", lambda: care.evicted(fresh_path)["outcome"] != "in use", timeout_s=30)
