@@ -114,7 +114,7 @@ class Lakeside(Units):
 
     def cached(self, rse: str, name: str, scheme: str = "root") -> str:
         """The same through the cache."""
-        (cache,) = self.endpoints.caches
+        cache = next(each for each in self.endpoints.caches if each.name == CACHE)
         near = f"{self._near[rse].root}/{FOLDER}/{name}"
         return next(url for url in through_cache(cache, [near], self.endpoints) if url.startswith(scheme))
 

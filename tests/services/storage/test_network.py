@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from urllib.parse import urlsplit
 
 from boathouse.lake.access import through_cache
 
-SEEN = "NORTH>SOUTH-DISK"
+SEEN, CACHE = "NORTH>SOUTH-DISK", "NORTH-CACHE"
+BLOCK_BYTES = 524_288
+"""The default of `block_size`."""
 TLS_BYTES = 60_000
 """What handshakes, records and requests may take beside the file."""
 
@@ -50,12 +53,16 @@ def test_a_token_for_another_element_opens_nothing_there_either(box, fresh_path)
     assert box.http("GET", box.url(SEEN, fresh_path), token).status == 403
 
 
-def test_a_file_comes_over_the_distance_once_however_often_the_cache_is_asked(box, fresh_path, content):
-    (cache,) = box.plan.endpoints.caches
+def far_through_the_cache(box, path) -> str:
+    """The https URL by which the lake client reads a file of SOUTH-DISK through the cache."""
+    cache = next(each for each in box.plan.endpoints.caches if each.name == CACHE)
+    replica = f"{box.context.url('SOUTH-DISK.root', 'root')}/{path}"
+    return through_cache(cache, [replica], box.plan.endpoints)[1]
+
+
+def test_a70_a_file_comes_over_the_distance_once_however_often_the_cache_is_asked(box, fresh_path, content):
     box.put("SOUTH-DISK", fresh_path, content)
-    replica = f"{box.context.url('SOUTH-DISK.root', 'root')}/{fresh_path}"
-    _, url = through_cache(cache, [replica], box.plan.endpoints)
-    token = box.token("storage.read:/lake/cms", "SOUTH-DISK", "NORTH-CACHE")
+    url, token = far_through_the_cache(box, fresh_path), box.token("storage.read:/lake/cms", "SOUTH-DISK", CACHE)
     before = crossed(box)
     assert box.http("GET", url, token).body == content
     cold = crossed(box)
@@ -63,3 +70,16 @@ def test_a_file_comes_over_the_distance_once_however_often_the_cache_is_asked(bo
     for _ in range(3):
         assert box.http("GET", url, token).body == content
     assert crossed(box) - cold <= TLS_BYTES
+
+
+def test_a70_who_reads_a_part_brings_its_blocks_and_no_others(box, fresh_path):
+    content = os.urandom(16 * BLOCK_BYTES)
+    box.put("SOUTH-DISK", fresh_path, content)
+    url, token = far_through_the_cache(box, fresh_path), box.token("storage.read:/lake/cms", "SOUTH-DISK", CACHE)
+    before = crossed(box)
+    first = 5 * BLOCK_BYTES - 50
+    part = box.http("GET", url, token, Range=f"bytes={first}-{first + 99}")
+    assert part.body == content[first : first + 100]
+    assert 2 * BLOCK_BYTES <= crossed(box) - before <= 2 * BLOCK_BYTES + TLS_BYTES
+    assert box.http("GET", url, token).body == content
+    assert crossed(box) - before <= len(content) + 2 * TLS_BYTES
