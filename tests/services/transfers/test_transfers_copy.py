@@ -130,6 +130,23 @@ def test_a_file_that_is_not_what_was_expected_leaves_nothing(box: Box, shared: S
     assert box.destination.holds(f"{place}/f") is None
 
 
+def test_a_large_file_begins_to_move_at_once_and_is_compared_at_the_end(box: Box, place: str) -> None:
+    """Its source is not asked for a checksum first: that may take longer than a copy may stand still."""
+    service = box.service("large", limits={"digest_bytes": 4999}).start()
+    data = os.urandom(5000)
+    box.put(f"{place}/f", data)
+    other = f"ADLER32:{(zlib.adler32(data) ^ 1):08x}"
+    job_id = service.submit(box.file(f"{place}/f", data, checksum=other))
+    assert str(only(service.finished(job_id))["reason"]).startswith("SOURCE [checksum] checksum mismatch")
+    steps = service.why(job_id)[0]["attempts"][0]["steps"]
+    assert [step["asked"].split()[0] for step in steps] == ["COPY", "HEAD", "DELETE", "HEAD"]
+    assert steps[0]["answered"].startswith("HTTP 202 success")
+    assert box.destination.holds(f"{place}/f") is None
+    assert service.finished(service.submit(box.file(f"{place}/f", data)))["job_state"] == "FINISHED"
+    assert box.destination.holds(f"{place}/f") == data
+    service.stop()
+
+
 def test_a_file_of_another_size_leaves_nothing(box: Box, shared: Service, place: str) -> None:
     data = os.urandom(5000)
     box.put(f"{place}/f", data)

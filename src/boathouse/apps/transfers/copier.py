@@ -228,6 +228,7 @@ class Copier:
             value(attempt.source_token),
             overwrite=overwrite,
             checksum=attempt.checksum,
+            ahead=(attempt.size_bytes or 0) <= self._limits.digest_bytes,
             moved=moved,
             push=push,
         )

@@ -52,6 +52,9 @@ class Limits(_Model):
     """Time in which a storage element must begin to answer; checksums of large files get more."""
     stall_s: Seconds = 60.0
     """A copy whose byte count has not grown for this long is aborted."""
+    digest_bytes: Count = 500_000_000
+    """Of a file up to this size the source is asked for the checksum before bytes move. With a larger one it would work
+    on that for long, while the copy seems to stall; the destination's is compared at the end, whatever the size."""
     copy_s: Seconds = 86400.0
     """A copy that takes longer than this is aborted."""
     settle_s: Seconds = 6.0

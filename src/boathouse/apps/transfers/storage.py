@@ -261,6 +261,7 @@ class Storage:
         *,
         overwrite: bool,
         checksum: Checksum | None,
+        ahead: bool,
         moved: Callable[[Progress], Awaitable[None]],
         push: bool = False,
     ) -> CopyAnswer:
@@ -275,7 +276,9 @@ class Storage:
             source: URL of the file.
             source_token: bearer token with ``storage.read`` there.
             overwrite: whether a file that is there may be replaced.
-            checksum: the expected checksum; servers that honour it refuse other bytes with 412 and leave nothing.
+            checksum: the expected checksum.
+            ahead: whether it is told in ``Repr-Digest`` (RFC 9530). A destination that honours that asks the source for
+                its own first, which may take long, and refuses other bytes with 412.
             moved: awaited at each marker; what it raises ends the copy.
             push: ask the source to send the file instead; it must be trusted with the destination's token.
 
@@ -288,10 +291,11 @@ class Storage:
         asked, other = ("Source", "Destination") if push else ("Destination", "Source")
         ends = {"Destination": (destination, destination_token), "Source": (source, source_token)}
         side = Side.SOURCE if push else Side.DESTINATION
+        told = checksum if ahead else None
         url, token = ends[other]
         with self._way(other, at_door(url, self._far.get(host_of(ends[asked][0]), {})), token, checksum) as way:
             request = self._asked(
-                side, "COPY", *ends[asked], {**way, **_copy_headers(overwrite=overwrite, checksum=checksum)}
+                side, "COPY", *ends[asked], {**way, **_copy_headers(overwrite=overwrite, checksum=told)}
             )
             answer = await self._follow_copy(side, request, moved)
         return answer if answer.progress.succeeded else replace(answer, text=stores_module.words(answer.text))
