@@ -150,6 +150,9 @@ class Store:
         conditions = [] if caller.operator else [jobs.c.owner == caller.subject]
         if wanted.states:
             conditions.append(jobs.c.job_state.in_(wanted.states))
+            if JOB_TERMINAL.isdisjoint(wanted.states):
+                # The index of open jobs does: those that ended in a week may be many.
+                conditions.append(jobs.c.job_finished.is_(None))
         if wanted.window is not None:
             conditions.append(jobs.c.job_finished >= func.now() - wanted.window)
         elif not wanted.states:
