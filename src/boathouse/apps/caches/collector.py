@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import sqlite3
 import threading
 from collections.abc import Sequence
 
@@ -17,6 +18,7 @@ _LONGEST_BYTES = 65_536
 _BUFFER_BYTES = 4 << 20
 _LOOK_EVERY_S = 30.0
 _HEAR_S = 0.5
+_TROUBLE = (OSError, sqlite3.Error)
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +71,11 @@ class Collector:
                 if self._stop.is_set():
                     return
                 continue
-            self._take(cache, content, is_cache=sender.is_cache(port))
+            try:
+                self._take(cache, content, is_cache=sender.is_cache(port))
+            except _TROUBLE:
+                # As on a full disk: what follows may be counted again, and the gap in the numbers tells of this one.
+                log.exception("%s: a datagram was not counted", cache.name)
 
     def _take(self, cache: Cache, content: bytes, *, is_cache: bool) -> None:
         if not is_cache:
@@ -87,7 +93,10 @@ class Collector:
 
     def _look(self) -> None:
         while not self._stop.is_set():
-            self.look()
+            try:
+                self.look()
+            except _TROUBLE:
+                log.exception("what the caches keep was not looked at")
             self._stop.wait(_LOOK_EVERY_S)
 
 

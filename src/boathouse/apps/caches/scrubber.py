@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,8 @@ _LOOK_EVERY_S = 10.0
 _AGAIN_AFTER_S = 300.0
 """How long after a scrub that failed the next is tried."""
 _REMEMBERED = 20
+# A full disk, an answer of the catalogue that is none.
+_TROUBLE = (OSError, sqlite3.Error, ValueError, KeyError)
 
 log = logging.getLogger(__name__)
 
@@ -122,10 +125,16 @@ class Scrubber:
             if asked is not None:
                 self._scrub(*asked)
                 continue
-            for cache in self._caches:
-                if self.is_due(cache):
-                    self._scrub(Report((cache.name,), time.time()), [cache])
+            for cache in self._due():
+                self._scrub(Report((cache.name,), time.time()), [cache])
             self._wake.wait(_LOOK_EVERY_S)
+
+    def _due(self) -> list[Cache]:
+        try:
+            return [cache for cache in self._caches if self.is_due(cache)]
+        except _TROUBLE:
+            log.exception("scrub")
+            return []
 
     def is_due(self, cache: Cache) -> bool:
         """Whether the time has come to scrub a cache again."""
@@ -140,11 +149,17 @@ class Scrubber:
                 self._one(cache, report)
         except BoathouseError as error:
             log.warning("scrub: %s", error)
-            report.error = str(error)
-            self._failed_at |= dict.fromkeys(report.caches, time.time())
+            self._failed(report, str(error))
+        except _TROUBLE as error:
+            log.exception("scrub")
+            self._failed(report, f"{type(error).__name__}: {error}")
         if self._stop.is_set():
             report.error = report.error or "the service stopped"
         report.ended_at = time.time()
+
+    def _failed(self, report: Report, why: str) -> None:
+        report.error = why
+        self._failed_at |= dict.fromkeys(report.caches, time.time())
 
     def _one(self, cache: Cache, report: Report) -> None:
         began_at, files, size_bytes, wrong, unknown = (
