@@ -27,6 +27,7 @@ from boathouse.lake.names import Did, hash_path
 from boathouse.lake.storage import join
 from boathouse.lake.upload import Order
 from boathouse.testing.box import Box
+from boathouse.testing.corpus import with_zeros
 from boathouse.testing.https import HttpsServer
 from boathouse.testing.scratch import free_port
 from boathouse.testing.wait import wait_for
@@ -116,21 +117,10 @@ def test_a20_a_second_import_adds_only_what_is_new_and_rules_follow(lake_box: Bo
     wait_for("a lock on each file", lambda: rules.get(rule.id).locks == "2/0/0")
 
 
-def leading_zeros(count: int) -> bytes:
-    """A text whose adler32 begins with this many zeros, and with no more."""
-    for length in range(1, 5000):
-        for value in (1, 49, 97):
-            text = bytes([value]) * length
-            digits = f"{zlib.adler32(text):08x}"
-            if digits.startswith("0" * count) and digits[count] != "0":
-                return text
-    raise AssertionError(count)
-
-
 @pytest.mark.parametrize("zeros", [1, 2, 3])
 @pytest.mark.parametrize("rse", ["CNAF-STORM", "CNAF_CMS_TEMP", "DESY-DCACHE"])
 def test_a22_checksums_with_leading_zeros(lake_box: Box, folder: Path, tag: str, zeros: int, rse: str) -> None:
-    body = leading_zeros(zeros)
+    body = with_zeros(zeros, tag)
     file = folder / f"{tag}{zeros}.dat"
     file.write_bytes(body)
     lake = lake_box.login("alice")
@@ -158,8 +148,20 @@ def test_a8_an_rse_that_keeps_paths(lake_box: Box, folder: Path, tag: str) -> No
     assert url.endswith(f"/lake/cms/daq/2018/run42/{file.name}")
     (fetched,) = lake.get(known.did, folder / "out")
     assert fetched.path.read_bytes() == file.read_bytes()
+    root = lake_box.local.plan.layout.data / "se-cnaf_cms_temp"
+
+    def places() -> list[str]:
+        return [str(path.relative_to(root)) for path in root.rglob(file.name)]
+
+    assert places() == [f"lake/cms/daq/2018/run42/{file.name}"]
+    # There is no other place that it could be copied from.
     (rule_id,) = lake.rules.add([known.did], "QOS=SAFE", account="alice")
     assert lake.rules.wait(rule_id, timeout_s=180).state == "OK"
+    for rule in lake.rules.of(Did("cms", f"{tag}raw")):
+        lake.rules.remove(rule.id, now=True)
+    wait_for("it is deleted where it lay", lambda: not places(), timeout_s=180)
+    (fetched,) = lake.get(known.did, folder / "copied")
+    assert fetched.path.read_bytes() == file.read_bytes()
 
 
 def test_bad_files_are_refused_by_name_and_the_rest_goes_on_if_asked(lake_box: Box, folder: Path, tag: str) -> None:

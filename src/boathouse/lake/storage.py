@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Protocol
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import urllib3
 
@@ -32,6 +32,9 @@ READ_BYTES = 1 << 20
 
 UNNAMED = "\N{REPLACEMENT CHARACTER}"
 """Stands in a listed name for what no list can carry: bytes that are not UTF-8, control characters."""
+
+_REDIRECTS = 5
+"""How many times a reader is sent on."""
 
 _DAV = "{DAV:}"
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # XML 1.0, section 2.2
@@ -98,6 +101,8 @@ class Storage:
         """Write a whole file; directories are made on the way. One attempt.
 
         Without ``overwrite`` a file that is there stays as it is (``Overwrite: F``, obeyed by XRootD since 6).
+        Where the element makes no directories, those that are missing are made, and a body that is no stream is sent
+        again.
 
         Raises:
             ConflictError: there is a file already.
@@ -107,10 +112,29 @@ class Storage:
         """
         headers = self._headers({"Content-Length": str(size_bytes), "Overwrite": "T" if overwrite else "F"})
         response = self._http.request("PUT", url, headers=headers, body=body, retry=ONCE, timeout_s=300.0)
+        directory = url.rpartition("/")[0]
+        if response.status == 409 and self.modified(directory) is None:
+            # It must be there first (RFC 4918 section 9.7.1); XRootD makes it, and means a file that is there.
+            self._make_directory(directory)
+            if not isinstance(body, bytes):
+                raise StorageError("the directory was missing, and is there now", where=url, remedy="try again")
+            response = self._http.request("PUT", url, headers=headers, body=body, retry=ONCE, timeout_s=300.0)
         if response.status in (409, 412) and not overwrite:
             raise ConflictError("a file is there already", where=url)
         if response.status not in (200, 201, 202, 204):
             raise _refused("PUT", url, response)
+
+    def _make_directory(self, url: str) -> None:
+        """Make a directory, and those above it that are missing; one that is there stays as it is."""
+        response = self._http.request("MKCOL", url + "/", headers=self._headers(), retry=BRIEF)
+        above = url.rpartition("/")[0]
+        if response.status == 409 and urlsplit(above).path:
+            # One above is missing (RFC 4918 section 9.3.1).
+            self._make_directory(above)
+            response = self._http.request("MKCOL", url + "/", headers=self._headers(), retry=BRIEF)
+        # 405 says that it is there: somebody else was first.
+        if response.status not in (200, 201, 204, 405):
+            raise _refused("MKCOL", url, response)
 
     def get(self, url: str, *, start: int = 0) -> Iterator[bytes]:
         """Bytes of a file from an offset on.
@@ -120,16 +144,37 @@ class Storage:
             AuthError: the token does not open it.
             StorageError: the element failed, or the connection broke.
         """
-        headers = self._headers({"Range": f"bytes={start}-"} if start else {})
-        response = self._http.request("GET", url, headers=headers, retry=ONCE, timeout_s=120.0, stream=True)
+        response = self._open(url, {"Range": f"bytes={start}-"} if start else {})
         try:
-            if response.status != (206 if start else 200):
+            if response.status not in ((200, 206) if start else (200,)):
                 raise _refused("GET", url, response)
-            yield from response.stream(READ_BYTES)
+            # An element that knows no ranges sends all of it (RFC 9110 section 14.2).
+            ahead = start if response.status == 200 else 0
+            for block in response.stream(READ_BYTES):
+                if ahead < len(block):
+                    yield block[ahead:]
+                ahead = max(0, ahead - len(block))
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._http.unreachable(url, error) from error
         finally:
             response.release_conn()
+
+    def _open(self, url: str, more: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+        """The answer to a GET, wherever the element sends its readers; the token goes to the element only."""
+        headers: Mapping[str, str] = self._headers(more)
+        asked = url
+        for _ in range(_REDIRECTS):
+            response = self._http.request("GET", asked, headers=headers, retry=ONCE, timeout_s=120.0, stream=True)
+            if response.status not in (301, 302, 303, 307, 308):
+                return response
+            response.drain_conn()
+            response.release_conn()
+            asked = urljoin(asked, response.headers.get("Location", ""))
+            if urlsplit(asked).scheme != "https":
+                break
+            # Elsewhere a ticket in the URL opens the file. Nor does the token go back, should the way lead there.
+            headers = headers if urlsplit(asked).netloc == urlsplit(url).netloc else more
+        raise StorageError("the element sends its readers in a circle, or away from https", where=url)
 
     def delete(self, url: str) -> bool:
         """Delete a file; tell whether there was one."""
@@ -219,6 +264,13 @@ def _refused(method: str, url: str, response: urllib3.BaseHTTPResponse) -> Boath
         )
     if response.status == 404:
         return NotFoundError("no such file on the storage element", got=got, where=where, remedy="boathouse audit")
+    if response.status == 423 or (response.status == 503 and "Retry-After" in response.headers):
+        return StorageError(
+            "the file is not on disk: the storage element is bringing it back",
+            got=got,
+            where=where,
+            remedy="run the same command again in a few minutes",
+        )
     if response.status == 507 or "no space" in got.lower():
         return NoSpaceError("the storage element is full", got=got, where=where)
     return StorageError("the storage element failed", got=got, where=where, remedy="boathouse status")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from boathouse.lake.lake import Lake
@@ -15,6 +15,7 @@ from boathouse.plan import endpoints as endpoints_file
 from boathouse.plan.model import Endpoints
 from boathouse.run.base import UnitState
 from boathouse.run.facility import LocalFacility, prepare
+from boathouse.testing.quirks import Profile, Zoo
 from boathouse.testing.scratch import scratch
 from boathouse.testing.wait import wait_for
 
@@ -26,6 +27,8 @@ class Box:
     local: LocalFacility
     work: Path
     """A directory for the test's own files."""
+    zoo: Zoo | None = None
+    """What stands before its storage elements, if they are to behave like those of other families."""
     _logged_in: set[str] = field(default_factory=set)
 
     @property
@@ -107,23 +110,27 @@ class Box:
 
 
 @contextmanager
-def box(facility_file: Path, *, base: Path | None = None) -> Iterator[Box]:
+def box(
+    facility_file: Path, *, base: Path | None = None, profiles: Mapping[str, Profile] | None = None
+) -> Iterator[Box]:
     """Bring a facility up, hand it over, take it down and remove every trace.
 
     Args:
         facility_file: what to bring up.
         base: where its directory is made; the services' user must be able to reach it.
+        profiles: how storage elements behave, by RSE; XRootD's own way if none is given.
     """
-    with scratch(base) as directory:
+    with scratch(base) as directory, ExitStack() as stack:
         work = directory / "work"
         work.mkdir(mode=0o700)
-        made: Box | None = None
         local = prepare(facility_file, directory / "state")
-        try:
-            local.up()
-            made = Box(local, work)
-            yield made
-        finally:
-            if made is not None:
-                made.logout_all()
-            local.down()
+        zoo = Zoo.of(local.plan, profiles) if profiles else None
+        if zoo:
+            local = replace(local, plan=zoo.plan)
+        stack.callback(local.down)
+        local.up()
+        made = Box(local, work, zoo)
+        if zoo:
+            stack.enter_context(zoo)
+        stack.callback(made.logout_all)
+        yield made

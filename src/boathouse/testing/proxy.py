@@ -22,9 +22,9 @@ from typing import Any, TypeVar
 _T = TypeVar("_T")
 _CHUNK = 65536
 _TICKS_PER_S = 20
-_HEAD_END = b"\r\n\r\n"
+HEAD_END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
-_LONGEST_HEAD = 65536
+LONGEST_HEAD = 65536
 
 
 class Then(StrEnum):
@@ -162,7 +162,7 @@ class Proxy:
 
     async def _listen(self) -> asyncio.Server:
         self._open: set[asyncio.Task[None]] = set()
-        return await asyncio.start_server(self._serve, *self._address, ssl=self._server_tls, limit=_LONGEST_HEAD)
+        return await asyncio.start_server(self._serve, *self._address, ssl=self._server_tls, limit=LONGEST_HEAD)
 
     async def _close(self, server: asyncio.Server) -> None:
         server.close()
@@ -191,7 +191,7 @@ class Proxy:
         return fault
 
     async def _request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(_HEAD_END)
+        head = await reader.readuntil(HEAD_END)
         method = head.partition(b" ")[0].decode()
         fault = self._take(method)
         self.seen.requests[method] += 1
@@ -203,14 +203,32 @@ class Proxy:
             return
         if fault.hold and not await self._held(reader):
             return
-        await self._pass_on(method, head, reader, writer, fault)
+        if (own := await self._instead(head, reader)) is not None:
+            writer.write(own)
+            await writer.drain()
+            return
+        await self._pass_on(method, self._asked(head), reader, writer, fault)
+
+    async def _instead(self, head: bytes, reader: asyncio.StreamReader) -> bytes | None:
+        """An answer of the proxy's own; none if the real server is to answer."""
+        del head, reader
+        return None
+
+    def _asked(self, head: bytes) -> bytes:
+        """The head of a request as the real server gets it."""
+        return head
+
+    def _told(self, method: str, head: bytes) -> bytes:
+        """The head of an answer as the client gets it."""
+        del method
+        return head
 
     async def _pass_on(
         self, method: str, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault
     ) -> None:
         up_reader, up_writer = await asyncio.open_connection(*self._upstream, ssl=self._client_tls)
         try:
-            up_writer.write(_closing(head))
+            up_writer.write(closing(head))
             sending = asyncio.create_task(_pump(reader, up_writer, fault.taken_per_s))
             answering = asyncio.create_task(self._answer(method, up_reader, writer, fault))
             try:
@@ -240,8 +258,8 @@ class Proxy:
     async def _answer(
         self, method: str, upstream: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault
     ) -> None:
-        head = await upstream.readuntil(_HEAD_END)
-        writer.write(_closing(head))
+        head = await upstream.readuntil(HEAD_END)
+        writer.write(closing(self._told(method, head)))
         length = _LENGTH.search(head)
         passed, then = 0, fault.then
         while data := await upstream.read(_CHUNK):
@@ -280,14 +298,14 @@ async def _write(writer: asyncio.StreamWriter, data: bytes, bytes_per_s: int) ->
         writer.write(data[start : start + step])
         await writer.drain()
         if bytes_per_s:
-            await _tick()
+            await pause(1 / _TICKS_PER_S)
 
 
-async def _tick() -> None:
-    """A twentieth of a second: the pace of a slow answer."""
+async def pause(seconds: float) -> None:
+    """Let some time pass: a slow server does."""
     loop = asyncio.get_running_loop()
     passed = loop.create_future()
-    loop.call_later(1 / _TICKS_PER_S, passed.set_result, None)
+    loop.call_later(seconds, passed.set_result, None)
     await passed
 
 
@@ -305,8 +323,8 @@ def _agent(head: bytes) -> str:
     return ""
 
 
-def _closing(head: bytes) -> bytes:
+def closing(head: bytes) -> bytes:
     """A head that says that its connection carries nothing after this."""
-    first, *fields = head.removesuffix(_HEAD_END).split(b"\r\n")
+    first, *fields = head.removesuffix(HEAD_END).split(b"\r\n")
     kept = [each for each in fields if not each.lower().startswith(b"connection:")]
-    return b"\r\n".join((first, *kept, b"Connection: close")) + _HEAD_END
+    return b"\r\n".join((first, *kept, b"Connection: close")) + HEAD_END

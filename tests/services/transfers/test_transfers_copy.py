@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from boathouse.checksums import Adler32
+from boathouse.testing.corpus import with_zeros
 from boathouse.testing.pki import Authority
 from boathouse.testing.wait import wait_for
 
@@ -22,15 +23,6 @@ from .equipment import DESTINATION, SOURCE, Gated
 def only(job: dict[str, list[dict[str, object]]]) -> dict[str, object]:
     (file,) = job["files"]
     return file
-
-
-def with_adler_zeros(digits: str) -> bytes:
-    """Bytes whose adler32 begins with ``digits``."""
-    for number in range(10_000_000):
-        data = f"{digits} {number} ".encode() * 100
-        if Adler32(data).hexdigest().startswith(digits):
-            return data
-    raise AssertionError(digits)
 
 
 def test_a_file_is_copied_and_told_as_fts3_tells_it(box: Box, shared: Service, place: str) -> None:
@@ -75,9 +67,9 @@ def test_an_empty_file_is_copied(box: Box, shared: Service, place: str) -> None:
     assert box.destination.holds(f"{place}/empty") == b""
 
 
-@pytest.mark.parametrize("zeros", ["0", "00", "000"])
-def test_a22_zeros_in_front_of_a_checksum_do_not_matter(box: Box, shared: Service, place: str, zeros: str) -> None:
-    data = with_adler_zeros(zeros)
+@pytest.mark.parametrize("zeros", [1, 2, 3])
+def test_a22_zeros_in_front_of_a_checksum_do_not_matter(box: Box, shared: Service, place: str, zeros: int) -> None:
+    data = with_zeros(zeros)
     stripped = f"ADLER32:{zlib.adler32(data):x}"
     box.put(f"{place}/full", data)
     box.put(f"{place}/stripped", data)

@@ -132,6 +132,10 @@ class Copier:
                 return Done(found.size_bytes or 0, existed=True)
             if found is not None and work.overwrite:
                 answer = await self._pull(attempt, overwrite=True)
+            elif found is None and answer.status == HTTPStatus.CONFLICT:
+                # Directories are missing, and this element makes none by itself (RFC 4918 section 9.8.5).
+                await self._storage.make_collections(work.dest_url, value(attempt.dest_token))
+                answer = await self._pull(attempt, overwrite=False)
         if answer.succeeded:
             return await self._check(attempt)
         failure = of_copy(answer.status, answer.text, source_host=work.source_host, destination_host=work.dest_host)

@@ -210,13 +210,21 @@ class Storage:
             CopyError: the store could not be asked, or refused.
         """
         store = self.stores.at(url)
-        if store is None or store.kind is not StoreKind.webdav:
-            return
+        if store is not None and store.kind is StoreKind.webdav:
+            await self.make_collections(url, token)
+
+    async def make_collections(self, url: str, token: str | None) -> None:
+        """Make the collections of a file, from the first that is missing on.
+
+        Raises:
+            CopyError: the server could not be asked, or refused.
+        """
+        store = self.stores.at(url)
         wanted = [url.rpartition("/")[0]]
         # 409 says that the collection above is missing (RFC 4918 section 9.3.1).
         while (answer := await self._make(wanted[-1], token))[0] == HTTPStatus.CONFLICT:
             above = wanted[-1].rpartition("/")[0]
-            if self.stores.at(f"{above}/") is not store:
+            if not URL(above).path.strip("/") or self.stores.at(f"{above}/") is not store:
                 break
             wanted.append(above)
         for collection in reversed(wanted[:-1]):
