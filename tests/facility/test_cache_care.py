@@ -95,6 +95,8 @@ def test_a73_what_was_brought_in_is_read_without_the_origin(lake_box: Box, datas
 def test_c8_a_flipped_bit_is_found_and_evicted(lake_box: Box, dataset: Did) -> None:
     content = read_through_cache(lake_box, dataset)
     cache(lake_box, "prestage", str(dataset), "--at", SITE)
+    # What is open is given from memory: only what has been closed is counted.
+    wait_for_served(lake_box, dataset, SIZE_BYTES)
     place = kept(lake_box, dataset)[-1]
     with place.open("r+b") as stream:
         stream.seek(654_321)
@@ -108,7 +110,7 @@ def test_c8_a_flipped_bit_is_found_and_evicted(lake_box: Box, dataset: Did) -> N
     assert (wrong["cache"], wrong["outcome"]) == (CACHE, "evicted")
     assert not place.exists()
     # A reader of a moment ago may still be leaving.
-    wait_for("it is fetched anew", lambda: is_right(lake_box, dataset, content), timeout_s=60)
+    wait_for("it is fetched anew", lambda: is_right(lake_box, dataset, content), timeout_s=120)
     shown = cache(lake_box, "status", "--operator", user=None)
     (about,) = [each for each in shown["caches"] if each["name"] == CACHE]
     assert about["last_scrub"]["files"] >= 3
@@ -142,4 +144,4 @@ def paths_in_cache(lake_box: Box, did: Did) -> list[str]:
 
 
 def wait_for_served(lake_box: Box, did: Did, size_bytes: int) -> None:
-    wait_for("it is counted", lambda: of(lake_box, did)["served_bytes"] == size_bytes, timeout_s=60, period_s=0.5)
+    wait_for("it is counted", lambda: of(lake_box, did)["served_bytes"] == size_bytes, timeout_s=120, period_s=0.5)

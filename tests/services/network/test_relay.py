@@ -24,7 +24,7 @@ from boathouse.testing.scratch import free_port
 from boathouse.testing.wait import wait_for
 
 FAR, HERE = "127.10.250.1", "127.0.0.1"
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ class Care:
         return {found["cache"]: found for found in json.loads(answer.body)}
 
     def wait_served(self, path: str, size_bytes: int) -> dict[str, Any]:
-        wait_for(f"{size_bytes} bytes counted", lambda: self.counted(path)["served_bytes"] == size_bytes, timeout_s=60)
+        wait_for(f"{size_bytes} bytes counted", lambda: self.counted(path)["served_bytes"] == size_bytes, timeout_s=120)
         return self.counted(path)
 
     def evict(self, path: str, scope: str = WRITE, **more: Any) -> Any:
@@ -142,7 +142,7 @@ def test_a71_counts_outlive_the_process(care, box, fresh_path, content):
     after = care.counted(fresh_path)
     assert {name: after[name] for name in COUNTED} == {name: before[name] for name in COUNTED}
     # What a cache sends first after it sent something in vain is lost, and counted as such.
-    wait_for("it goes on", lambda: served_after_a_read(care, fresh_path) > before["served_bytes"], timeout_s=60)
+    wait_for("it goes on", lambda: served_after_a_read(care, fresh_path) > before["served_bytes"], timeout_s=120)
 
 
 def served_after_a_read(care, path) -> int:
@@ -158,7 +158,7 @@ def test_a_datagram_of_another_process_is_not_believed(care, box, fresh_path):
     forged = "\n".join(map(json.dumps, (header, record))).encode() + b"\0"
     with socket.socket(type=socket.SOCK_DGRAM) as sender:
         sender.sendto(forged, ("127.0.0.1", box.context.ports[f"{CACHE}.stream"]))
-        wait_for("it is refused", lambda: care.status()["datagrams"]["refused"] > refused, timeout_s=30)
+        wait_for("it is refused", lambda: care.status()["datagrams"]["refused"] > refused, timeout_s=120)
     assert care.counted(fresh_path)["uses"] == 0
 
 
@@ -166,10 +166,10 @@ def test_stale_data_is_evicted_and_the_disk_shrinks(care, box, fresh_path, conte
     box.put("NORTH-DISK", fresh_path, content)
     assert care.read(fresh_path) == content
     care.wait_served(fresh_path, len(content))
-    wait_for("the cache has let go of it", lambda: put_anew(box, fresh_path), timeout_s=60)
+    wait_for("the cache has let go of it", lambda: put_anew(box, fresh_path), timeout_s=120)
     assert care.read(fresh_path) == content
     care.wait_served(fresh_path, 2 * len(content))
-    wait_for("nobody reads it", lambda: care.evicted(fresh_path)["outcome"] != "in use", timeout_s=30)
+    wait_for("nobody reads it", lambda: care.evicted(fresh_path)["outcome"] != "in use", timeout_s=120)
     assert not care.kept(fresh_path).exists()
     assert care.counted(fresh_path)["kept_bytes"] == 0
     assert care.read(fresh_path) == b"declared anew"
@@ -197,7 +197,7 @@ def test_c8_a_flipped_bit_reaches_no_reader(care, fresh_path, content, scheme, t
         url = box.through_cache("NORTH-DISK", fresh_path, "root")
         assert box.client("xrdcp", "-s", url, str(tmp_path / "out"), token=token).returncode != 0
     assert care.evicted(fresh_path, force=True)["outcome"] == "evicted"
-    wait_for("it is fetched anew", lambda: right(care, fresh_path, content), timeout_s=60)
+    wait_for("it is fetched anew", lambda: right(care, fresh_path, content), timeout_s=120)
 
 
 def right(care, path, content) -> bool:
@@ -221,9 +221,9 @@ def test_what_is_read_stays_unless_it_is_forced_out(care, box, fresh_path, conte
             assert ask_reader(reader, 700_000) == "error"
         finally:
             reader.stdin.close()
-            reader.wait(timeout=60)
+            reader.wait(timeout=180)
     # Until then the cache gives the one that it has forgotten to those who ask for the same URL.
-    wait_for("nobody holds it", lambda: put_anew(box, fresh_path), timeout_s=60)
+    wait_for("nobody holds it", lambda: put_anew(box, fresh_path), timeout_s=120)
     assert care.read(fresh_path) == b"declared anew"
     assert care.kept(fresh_path).exists()
 

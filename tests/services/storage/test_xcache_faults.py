@@ -107,7 +107,7 @@ def test_a_part_that_is_kept_outlives_the_element(caching: Caching, fresh_path: 
         caching.start("se-se")
 
     # For some seconds after a failure the cache does not try to connect again.
-    wait_for("the element's bytes once more", rest, timeout_s=60)
+    wait_for("the element's bytes once more", rest, timeout_s=120)
     assert caching.http("GET", url, token).body == blocks
 
 

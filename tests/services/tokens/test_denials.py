@@ -11,8 +11,15 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+import pytest
 import urllib3
+from sqlalchemy.exc import OperationalError
 
+from boathouse.apps.tokens.passwords import Hasher
+from boathouse.apps.tokens.persistence import database
+from boathouse.apps.tokens.settings import load
+from boathouse.apps.tokens.signing.keys import KeyRing
+from boathouse.apps.tokens.signing.rotation import denier
 from boathouse.run.local.account import child_environment
 from boathouse.testing.postgres import Databases
 from boathouse.testing.wait import wait_for
@@ -176,3 +183,16 @@ def test_keys_are_withdrawn_by_the_command_and_denied_once(start_issuer: Start) 
     assert (entry["kind"], entry["key"]) == ("key", kid_of(stolen))
     assert kid_of(issuer.token("transfers", **CLIENT)["access_token"]) != kid_of(stolen)
     assert issuer.command("audit-verify").returncode == 0
+
+
+def test_a_list_that_is_locked_keeps_whoever_denies_for_seconds_only(start_issuer: Start) -> None:
+    """All processes wait for the key ring meanwhile."""
+    issuer = start_issuer()
+    engine = database.connect(load(issuer.config))
+    deny = denier(engine, Hasher.load(issuer.keys / "secrets.key"))
+    with Databases(issuer.units).connect(issuer.name) as connection, connection.transaction():
+        connection.execute("LOCK TABLE denials IN EXCLUSIVE MODE")
+        with pytest.raises(OperationalError, match="statement timeout"):
+            deny(KeyRing(issuer.keys, "ES256").keys())
+    engine.dispose()
+    assert denials(issuer)["denied"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -77,6 +78,44 @@ def test_refreshes_that_are_done_together_keep_people_apart(pair: tuple[Issuer, 
     recorded = "SELECT count(*) FROM audit WHERE event = 'token.issued' AND detail->>'grant' = 'refresh_token'"
     assert pair[0].sql(f"{recorded} AND detail->>'login' = 'bob'") == [(3,)]
     assert pair[0].command("audit-verify").returncode == 0
+
+
+NO_BATCH = """
+CREATE FUNCTION no_batch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  IF (SELECT count(*) FROM changed WHERE NOT revoked) > 1 THEN RAISE EXCEPTION 'only one by one'; END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER no_batch AFTER UPDATE ON refresh_tokens REFERENCING NEW TABLE AS changed
+  FOR EACH STATEMENT EXECUTE FUNCTION no_batch()
+"""
+
+
+def test_refreshes_that_cannot_be_done_together_are_done_one_by_one(start_issuer: Start) -> None:
+    """The database takes no statement that rotates two tokens: whatever met in a batch has failed with it."""
+    issuer = start_issuer(refresh_grace_s=0)
+    issuer.sql(NO_BATCH)
+    flows = {login: CodeFlow(issuer, "rucio") for login in ("alice", "bob")}
+
+    def refresh(text: str) -> Answer:
+        return issuer.post("/token", "rucio", grant_type="refresh_token", refresh_token=text)
+
+    def batch_failed() -> bool:
+        asked = [(login, flow.tokens(login)["refresh_token"]) for login, flow in flows.items() for _ in range(4)]
+        asked.append(("nobody", "unknown"))
+        answers = at_once(*(lambda text=text: refresh(text) for _, text in asked))
+        for (login, text), answer in zip(asked, answers, strict=True):
+            if login == "nobody":
+                assert (answer.status, answer.json["error"]) == (400, "invalid_grant")
+                continue
+            claims = issuer.verify(answer.json["access_token"], STORAGE)
+            assert claims.sub == {"alice": ALICE, "bob": BOB}[login]
+            assert f"user.{login}" in answer.json["scope"]
+            issuer.refused("rucio", 400, "invalid_grant", grant_type="refresh_token", refresh_token=text)
+        return re.search(r"\d+ requests could not be worked on together", issuer.log) is not None
+
+    wait_for("some met in a batch", batch_failed, timeout_s=120)
+    assert issuer.command("audit-verify").returncode == 0
 
 
 def test_a_code_that_is_used_at_both_gives_tokens_once(pair: tuple[Issuer, Issuer]) -> None:
