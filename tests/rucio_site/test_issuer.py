@@ -13,6 +13,7 @@ from boathouse_rucio_site import tokens
 from boathouse_rucio_site.errors import TokenError
 from boathouse_rucio_site.issuer import REFRESH_S, Issuer, Issuers, Kept
 from boathouse_rucio_site.jwt import verify
+from boathouse_rucio_site.keycache import Kept as KeptKeys
 from boathouse_rucio_site.keycache import read
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -49,7 +50,11 @@ class World:
         return self.fetch(f"{URL}/jwks")
 
     def issuer(self, kept: Kept = lambda _: None) -> Issuer:
-        return Issuer(URL, fetch=self.fetch, clock=self.clock, kept=kept)
+        return Issuer(URL, fetch=self.fetch, clock=self.clock, wall=self.clock, kept=kept)
+
+    def keep(self) -> KeptKeys:
+        """The keys of this moment, as the keeper keeps them."""
+        return KeptKeys(self.key_set(), self.now)
 
     def token(self, **claims: object) -> str:
         kid, key = next(iter(self.keys.items()))
@@ -103,7 +108,7 @@ def test_an_issuer_down_at_first_is_asked_again(world):
 
 
 def test_keys_that_the_keeper_keeps_serve_while_the_issuer_is_down(world):
-    kept = {URL: world.key_set()}
+    kept = {URL: world.keep()}
     issuer = world.issuer(kept=kept.get)
     world.down = True
     assert issuer.key("one") is not None
@@ -113,7 +118,7 @@ def test_keys_that_the_keeper_keeps_serve_while_the_issuer_is_down(world):
     # They say, too, what is no key any more.
     world.down = False
     world.rotate("two")
-    kept[URL] = world.key_set()
+    kept[URL] = world.keep()
     world.down = True
     world.now += REFRESH_S + 1
     issuer.key("one")
@@ -121,8 +126,20 @@ def test_keys_that_the_keeper_keeps_serve_while_the_issuer_is_down(world):
     assert issuer.key("two") is not None
 
 
+def test_keys_that_the_keeper_had_before_the_issuer_told_others_do_not_come_back(world):
+    kept = {URL: world.keep()}
+    issuer = world.issuer(kept=kept.get)
+    world.now += 1
+    world.rotate("two")
+    assert issuer.key("two") is not None
+    world.down = True
+    world.now += REFRESH_S + 1
+    assert issuer.key("two") is not None
+    assert issuer.key("one") is None
+
+
 def test_damaged_kept_keys_change_nothing(world):
-    issuer = world.issuer(kept=lambda _: {"keys": [{"kty": "nonsense", "kid": "one"}]})
+    issuer = world.issuer(kept=lambda _: KeptKeys({"keys": [{"kty": "nonsense", "kid": "one"}]}, world.now))
     issuer.key("one")
     world.down = True
     world.now += REFRESH_S + 1
@@ -135,13 +152,13 @@ def test_kept_keys_are_read_until_they_expire(tmp_path, world):
     path = tmp_path / "scitokens" / "scitokens_cpp.sqllite"
     path.parent.mkdir()
     rows = [
-        (url, json.dumps({"jwks": world.key_set(), "expires": time.time() + life, "next_update": 0}))
+        (url, json.dumps({"jwks": world.key_set(), "expires": time.time() + life, "next_update": 315360007}))
         for url, life in ((URL, 60), ("https://other.example.org", -1))
     ]
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("CREATE TABLE keycache (issuer text UNIQUE PRIMARY KEY NOT NULL, keys text NOT NULL)")
         connection.executemany("INSERT INTO keycache VALUES (?, ?)", rows)
-    assert read(tmp_path, URL) == world.key_set()
+    assert read(tmp_path, URL) == KeptKeys(world.key_set(), 7)
     assert read(tmp_path, "https://other.example.org") is None
     assert read(tmp_path, "https://unknown.example.org") is None
 

@@ -14,6 +14,7 @@ from typing import Any
 import jwt
 import requests
 
+from boathouse_rucio_site import keycache
 from boathouse_rucio_site.errors import TokenError
 
 REFRESH_S = 300.0
@@ -28,7 +29,7 @@ TIMEOUT_S = (5.0, 20.0)
 _log = logging.getLogger(__name__)
 
 Fetch = Callable[[str], Mapping[str, Any]]
-Kept = Callable[[str], Mapping[str, Any] | None]
+Kept = Callable[[str], keycache.Kept | None]
 
 
 def fetch_json(url: str, ca_file: str | None = None) -> Mapping[str, Any]:
@@ -51,7 +52,8 @@ def fetch_json(url: str, ca_file: str | None = None) -> Mapping[str, Any]:
 class Issuer:
     """One issuer. Thread-safe; nothing is fetched before the first use, and a failed fetch is tried again later.
 
-    While the issuer is down, those that the facility's keeper keeps are used, or else those that are known.
+    While the issuer is down, those that the facility's keeper keeps are used, unless the issuer told newer ones since,
+    or else those that are known.
     """
 
     def __init__(
@@ -59,12 +61,14 @@ class Issuer:
         url: str,
         fetch: Fetch = fetch_json,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
         kept: Kept = lambda _: None,
     ) -> None:
         self.url = url
         self._fetch = fetch
         self._kept = kept
-        self._clock = clock
+        self._clock, self._wall = clock, wall
+        self._told_at = 0.0
         self._lock = threading.Lock()
         self._metadata: Mapping[str, Any] | None = None
         self._keys: dict[str, jwt.PyJWK] = {}
@@ -138,7 +142,7 @@ class Issuer:
             return
         try:
             self._keys = _signature_keys(self._fetch(self.endpoint("jwks_uri")))
-            self._fetched_at, self._not_before = now, now + RETRY_S[0]
+            self._fetched_at, self._not_before, self._told_at = now, now + RETRY_S[0], self._wall()
         except (TokenError, KeyError, TypeError, jwt.PyJWTError) as error:
             self._not_before = self._clock() + RETRY_S[1]
             # The next discovery may point elsewhere.
@@ -148,8 +152,11 @@ class Issuer:
 
     def _take_kept(self, now: float) -> None:
         try:
-            if document := self._kept(self.url):
-                self._keys, self._fetched_at = _signature_keys(document), now - REFRESH_S + KEPT_S
+            if kept := self._kept(self.url):
+                keys = _signature_keys(kept.jwks)
+                # The cache has whole seconds. Keys that have not changed since the issuer told the same are as good.
+                if kept.written_at >= int(self._told_at) or keys.keys() == self._keys.keys():
+                    self._keys, self._fetched_at = keys, now - REFRESH_S + KEPT_S
         except (KeyError, TypeError, jwt.PyJWTError) as error:
             _log.warning("the keys kept of %s cannot be read: %r", self.url, error)
 

@@ -15,6 +15,7 @@ import sqlite3
 import time
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,18 @@ def seed(cache_directory: Path, issuer: str, jwks: Mapping[str, object], *, expi
         return _write(path, issuer, jwks, expires)
 
 
-def read(cache_directory: Path, issuer: str) -> Mapping[str, Any] | None:
-    """An issuer's key set (RFC 7517, section 5) as it was last seeded; None if there is none that can be used.
+@dataclass(frozen=True)
+class Kept:
+    """Keys in a key cache."""
+
+    jwks: Mapping[str, Any]
+    """The key set (RFC 7517, section 5)."""
+    written_at: float
+    """When they were put there, or last changed; seconds since the epoch."""
+
+
+def read(cache_directory: Path, issuer: str) -> Kept | None:
+    """An issuer's keys as they were last seeded; None if there are none that can be used.
 
     Args:
         cache_directory: what :func:`seed` was told.
@@ -72,7 +83,9 @@ def read(cache_directory: Path, issuer: str) -> Mapping[str, Any] | None:
         with closing(sqlite3.connect(f"{database(cache_directory).as_uri()}?mode=ro", uri=True)) as connection:
             row = connection.execute("SELECT keys FROM keycache WHERE issuer = ?", (issuer,)).fetchone()
         entry = json.loads(row[0]) if row else {}
-        return dict(entry["jwks"]) if entry and entry["expires"] > time.time() else None
+        if not entry or entry["expires"] <= time.time():
+            return None
+        return Kept(dict(entry["jwks"]), float(entry["next_update"]) - _LIFE_S)
     except (sqlite3.Error, ValueError, KeyError, TypeError):
         return None
 

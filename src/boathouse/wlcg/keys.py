@@ -27,9 +27,9 @@ class KeyCache:
     """Signature keys by ``kid``; safe to share between threads.
 
     Keys are read at the first need and again when they are older than the server's ``Cache-Control`` says. When
-    that fails, those in the key cache that the facility's keeper fills take their place; if there are none, the ones
-    at hand serve for two days. A need for an unknown key reads them at once, but never more than once in ``retry_s``,
-    so that forged tokens cannot make us hammer the issuer.
+    that fails, those in the key cache that the facility's keeper fills take their place, unless the issuer told newer
+    ones since; if there are none, the ones at hand serve for two days. A need for an unknown key reads them at once,
+    but never more than once in ``retry_s``, so that forged tokens cannot make us hammer the issuer.
 
     Args:
         issuer: URL, byte for byte as in its tokens.
@@ -37,6 +37,7 @@ class KeyCache:
         seeded: directory of a key cache that somebody else fills (:mod:`boathouse.wlcg.keycache`); none if None.
         fetch: reads the key set (RFC 7517) and says for how many seconds it is good; over HTTPS if None.
         clock: seconds, monotonic.
+        wall: seconds since the epoch, by which keys of the keeper are older or newer than the issuer's answer.
         retry_s: least time between two requests, in seconds.
     """
 
@@ -48,18 +49,21 @@ class KeyCache:
         seeded: Path | None = None,
         fetch: Fetch | None = None,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
         retry_s: float = _RETRY_S,
     ) -> None:
         self._issuer = issuer
         self._seeded = seeded
         self._jwks_url = ""
-        self._clock = clock
+        self._clock, self._wall = clock, wall
         self._retry_s = retry_s
         self._pool = http.pool(ca_file)
         self._fetch = fetch or self._over_https
         self._lock = threading.Lock()
         self._keys: Mapping[str, Key] = {}
         self._read_at: float | None = None
+        self._told_at = 0.0
+        """When the issuer itself told its keys, by the wall clock."""
         self._tried_at: float | None = None
         self._refresh_s = _REFRESH_DEFAULT_S
         self._failure = "never tried"
@@ -122,12 +126,16 @@ class KeyCache:
         keys = _signature_keys(document)
         if not keys:
             raise ServiceError("the issuer gave no keys for signatures", where=self._issuer)
+        self._told_at = self._wall()
         return keys, good_for_s
 
     def _kept(self) -> Mapping[str, Key]:
         """Those of the keeper; they are as good as the issuer's word of a minute ago, and so for a minute."""
-        document = keycache.read(self._seeded, self._issuer) if self._seeded is not None else None
-        return _signature_keys(document) if document is not None else {}
+        kept = keycache.read(self._seeded, self._issuer) if self._seeded is not None else None
+        keys = _signature_keys(kept.jwks) if kept is not None else {}
+        # The cache has whole seconds. Keys that have not changed since the issuer told the same are as good as new.
+        is_older = kept is not None and kept.written_at < int(self._told_at) and keys.keys() != self._keys.keys()
+        return {} if is_older else keys
 
     def _over_https(self) -> tuple[Mapping[str, object], float]:
         if not self._jwks_url:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sqlite3
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -55,7 +57,10 @@ def test_what_was_seeded_is_read_until_it_expires(tmp_path):
     assert keycache.read(tmp_path, ISSUER) is None
     keycache.seed(tmp_path, ISSUER, KEYS)
     keycache.seed(tmp_path, "https://other", KEYS, expires=time.time() - 1)
-    assert keycache.read(tmp_path, ISSUER) == KEYS
+    found = keycache.read(tmp_path, ISSUER)
+    assert found is not None
+    assert found.jwks == KEYS
+    assert abs(found.written_at - time.time()) < 120
     assert keycache.read(tmp_path, "https://other") is None
     assert keycache.read(tmp_path, "https://unknown") is None
     keycache.database(tmp_path).write_bytes(b"half a file" * 1000)
@@ -73,3 +78,19 @@ def test_a_file_that_cannot_be_written_is_an_os_error(tmp_path):
     keycache.database(tmp_path).mkdir(parents=True)
     with pytest.raises(OSError, match="unable to open"):
         keycache.seed(tmp_path, ISSUER, KEYS)
+
+
+def test_the_catalogues_reader_finds_what_is_written_here(tmp_path: Path) -> None:
+    """It is of another distribution, which runs where this one is not."""
+    path = Path(__file__).parents[3] / "rucio-site/src/boathouse_rucio_site/keycache.py"
+    spec = importlib.util.spec_from_file_location("keycache_of_the_catalogue", path)
+    assert spec is not None
+    assert spec.loader is not None
+    other = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(other)
+    keycache.seed(tmp_path, ISSUER, KEYS)
+    keycache.seed(tmp_path, "https://other", KEYS, expires=time.time() - 1)
+    ours = keycache.read(tmp_path, ISSUER)
+    assert ours is not None
+    assert tuple(other.read(tmp_path, ISSUER)) == (ours.jwks, ours.written_at)
+    assert other.read(tmp_path, "https://other") is None

@@ -38,8 +38,10 @@ class Keys(KeyCache):
     """A cache whose issuer is this test: it serves ``document`` or is down, and counts the requests."""
 
     def __init__(self, document: dict[str, Any] | None, seeded: Path | None = None) -> None:
-        super().__init__(ISSUER, None, seeded=seeded, fetch=self.ask, clock=lambda: self.clock_s)
-        self.clock_s = 0.0
+        super().__init__(
+            ISSUER, None, seeded=seeded, fetch=self.ask, clock=lambda: self.clock_s, wall=lambda: self.wall_s
+        )
+        self.clock_s = self.wall_s = 0.0
         self.document = document
         self.asked = 0
 
@@ -263,6 +265,24 @@ def test_seeded_keys_serve_who_starts_while_the_issuer_is_away_and_as_long_as_it
     assert check.verify(sign()).sub == "someone"
     with pytest.raises(AuthError):
         check.verify(sign(other))
+
+
+def test_seeded_keys_from_before_the_issuer_told_others_do_not_come_back(tmp_path: Path) -> None:
+    keycache.seed(tmp_path, ISSUER, jwks(KEY))
+    new = make_key()
+    keys = Keys(jwks(new), tmp_path)
+    keys.wall_s = time.time() + 2
+    check = verifier(keys)
+    assert check.verify(sign(new)).sub == "someone"
+    keys.document = None
+    keys.clock_s += 3601
+    assert check.verify(sign(new)).sub == "someone"
+    with pytest.raises(AuthError, match="refused"):
+        check.verify(sign())
+    # The keeper heard of them, too.
+    keycache.seed(tmp_path, ISSUER, jwks(new))
+    keys.clock_s += 86400
+    assert check.verify(sign(new)).sub == "someone"
 
 
 def test_seeded_keys_that_have_expired_are_none(tmp_path: Path) -> None:
