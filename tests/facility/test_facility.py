@@ -64,6 +64,7 @@ def test_status_gives_every_unit_with_a_reason(lake_box: Box) -> None:
     assert {"postgres", "tokens", "keeper", "transfers", "rucio", "rucio-daemons", "se-cnaf-storm"} <= names
     shown = lake_box.cli("status").stdout
     assert all(name in shown for name in names)
+    assert max(map(len, shown.splitlines()[1:])) <= 80, shown
 
 
 def test_logs_of_every_unit_can_be_read_and_hold_no_token(lake_box: Box) -> None:

@@ -34,9 +34,22 @@ def test_an_import_of_a_directory_takes_its_root_files_only(lake_box: Box, tmp_p
         (tmp_path / name).write_text("no ROOT file")
     with uproot.recreate(tmp_path / "chosen.root") as made:
         made["Events"] = {"x": np.arange(1000.0)}
-    lake_box.cli("import", tmp_path, "--to", "cms:directory", "--qos", "FAST", user="alice")
+    told = lake_box.cli("import", tmp_path, "--to", "cms:directory", "--qos", "FAST", user="alice").stderr
+    assert f"1 file of directories left out, which are not *.root ({tmp_path / 'notes.txt'})" in told
+    assert "--any-file" in told
     content = lake_box.login("alice").catalogue.content(Did("cms", "directory"))
     assert [str(info.did) for info in content] == ["cms:chosen.root"]
+
+
+def test_a_quality_that_there_is_not_is_answered_with_those_that_there_are(lake_box: Box, tmp_path: Path) -> None:
+    (tmp_path / "quality.dat").write_bytes(b"bytes")
+    lake_box.login("alice").put([tmp_path / "quality.dat"], scope="testing", rse_expression="CNAF-STORM")
+    put = ("put", tmp_path / "quality.dat", "--name", "other.dat", "--qos", "SAVE")
+    for command in (("rule", "add", "testing:quality.dat", "QOS=SAVE"), put):
+        refused = lake_box.cli(*command, user="alice", check=False)
+        assert refused.returncode == InputError.exit_code
+        for words in ("no RSE has QOS=SAVE", "one of A, B, CHEAP-ANALYSIS, FAST, SAFE", "did you mean QOS=SAFE?"):
+            assert words in refused.stderr, refused.stderr
 
 
 def test_an_unknown_scope_is_answered_with_those_near_it(lake_box: Box) -> None:

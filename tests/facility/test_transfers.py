@@ -92,6 +92,8 @@ def test_a_job_is_ended_by_its_owner_and_by_nobody_else_but_the_operator(lake_bo
     assert watched.returncode == 11
     everybody = ("transfer", "list", "--is", "FAILED", "--ended", "1 d", "--operator", "--json")
     assert job_id in {job["job_id"] for job in json.loads(lake_box.cli(*everybody).stdout)}
+    (row,) = [line for line in lake_box.cli(*everybody[:-1]).stdout.splitlines() if job_id in line]
+    assert " alice " in row, "the operator reads logins"
     ended = json.loads(lake_box.cli("transfer", "cancel", job_id, "--operator", "--json").stdout)
     assert ended[0]["job_state"] == "FAILED"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -173,6 +174,9 @@ def user_change(
 def user_disable(login: Login, reason: Reason = "", state: State = None, *, as_json: Json = False) -> None:
     """Switch a person off at once: no login, no token, no refresh. This holds for people of the facility file too.
 
+    The catalogue and the transfer service refuse the tokens that are out at once. Storage and caches, which check
+    tokens alone, take these to their end; the command says when that is.
+
     Somebody who waits to be let in is refused, whatever a rule says later.
     """
     _switch(login, reason, state, active=False, as_json=as_json)
@@ -190,8 +194,11 @@ def _switch(login: str, reason: str, state: Path | None, *, active: bool, as_jso
     if changed:
         operation = {"op": "replace", "path": "active", "value": active}
         iam.call("PATCH", f"/scim/Users/{part(there['sub'])}", {"Operations": [operation]})
-    word = "active" if active else "disabled"
-    done(f"{login} is {word}", {**there, "active": active, "waiting": False}, changed=changed, as_json=as_json)
+    text, now = f"{login} is {'active' if active else 'disabled'}", {**there, "active": active, "waiting": False}
+    if changed and not active:
+        now["storage_until"] = round(time.time() + iam.token_life_s)
+        text += f"; storage and caches take tokens that are out until {when(now['storage_until'])} at the latest"
+    done(text, now, changed=changed, as_json=as_json)
 
 
 def user_remove(login: Login, reason: Reason = "", state: State = None, *, as_json: Json = False) -> None:

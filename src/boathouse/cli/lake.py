@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from boathouse.cli.common import Json, State, client_programs, count, emit, err, out
-from boathouse.cli.lakes import bar, columns, open_lake, rse_expression
+from boathouse.cli.lakes import bar, columns, open_lake, rse_expression, values_named
 from boathouse.errors import BoathouseError, InputError, PartialError
 from boathouse.lake.access import absolute
 from boathouse.lake.catalogue import DidInfo
@@ -63,6 +63,7 @@ def import_(
         workers=workers,
     )
     lake = open_lake(state)
+    left_out: list[Path] = []
     items, unusable = lake.scan(
         sources,
         scope=dataset.scope,
@@ -71,7 +72,16 @@ def import_(
         any_file=any_file,
         keep_going=keep_going,
         tools=client_programs(),
+        left_out=left_out.append,
     )
+    if left_out:
+        which = f"{left_out[0]}{' and others' if len(left_out) > 1 else ''}"
+        err.print(
+            f"{count(len(left_out), 'file')} of directories left out, which are not *.root ({which}); "
+            "--any-file takes them too",
+            style="yellow",
+            markup=False,
+        )
     _upload(lake, items, order, unusable, verbose=verbose, as_json=as_json)
 
 
@@ -121,7 +131,10 @@ def _upload(
         raise InputError("no files", expected="at least one")
     size_bytes = sum(item.source.size_bytes for item in items)
     try:
-        with bar("importing", size_bytes=size_bytes, files=len(items)) as progress:
+        with (
+            values_named(lake, order.rse_expression),
+            bar("importing", size_bytes=size_bytes, files=len(items)) as progress,
+        ):
             results = lake.upload(items, order, progress=progress) if items else ()
     except PartialError as error:
         done = len(items) - len(error.failures)

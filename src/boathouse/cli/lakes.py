@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from boathouse.cli.common import err, out, state_dir
 from boathouse.errors import InputError
+from boathouse.facility.faults import nearest
 from boathouse.lake.lake import Lake
 from boathouse.plan import endpoints as endpoints_file
 from boathouse.plan.model import Endpoints
@@ -107,6 +109,33 @@ def columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for number, line in enumerate(lines):
         text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         out.print(text, style="bold" if number == 0 else None, markup=False)
+
+
+@contextmanager
+def values_named(lake: Lake, expression: str) -> Iterator[None]:
+    """Where the catalogue takes an RSE expression for wrong, name the values that there are of its attributes.
+
+    Raises:
+        InputError: that of the catalogue, or one that says more.
+    """
+    try:
+        yield
+    except InputError as error:
+        wanted = re.findall(r"([A-Za-z_]\w*)=([\w.:\-]+)", expression)
+        if not wanted:
+            raise
+        places = [lake.catalogue.rse(name).attributes for name in lake.catalogue.rses()]
+        for key, value in wanted:
+            known = sorted({str(attributes[key]) for attributes in places if key in attributes})
+            if value not in known:
+                meant = nearest(value, known)
+                raise InputError(
+                    f"no RSE has {key}={value}",
+                    expected=f"one of {', '.join(known)}" if known else f"an attribute that RSEs have, not {key}",
+                    got=expression,
+                    remedy=f"did you mean {key}={meant}?" if meant else "boathouse ls --rses",
+                ) from error
+        raise
 
 
 def rse_expression(qos: str | None, rse: str | None) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from boathouse.cli.common import Json, State, emit, err, out
-from boathouse.cli.lakes import columns, open_lake, waiting
+from boathouse.cli.lakes import columns, open_lake, values_named, waiting
 from boathouse.cli.transfers import tell_file
 from boathouse.errors import InputError
 from boathouse.lake.lake import Lake
@@ -45,18 +45,19 @@ def add(
     if grouping.upper() not in _GROUPINGS:
         raise InputError("unknown grouping", expected=", ".join(_GROUPINGS), got=grouping)
     lake = open_lake(state)
-    (rule_id,) = lake.rules.add(
-        [Did.parse(did)],
-        expression,
-        account=lake.catalogue.account,
-        copies=copies,
-        lifetime_s=None if lifetime is None else parse_lifetime(lifetime),
-        activity=activity,
-        grouping=grouping.upper(),
-        comment=comment,
-        source_replica_expression=source,
-        asynchronous=asynchronous,
-    )
+    with values_named(lake, expression):
+        (rule_id,) = lake.rules.add(
+            [Did.parse(did)],
+            expression,
+            account=lake.catalogue.account,
+            copies=copies,
+            lifetime_s=None if lifetime is None else parse_lifetime(lifetime),
+            activity=activity,
+            grouping=grouping.upper(),
+            comment=comment,
+            source_replica_expression=source,
+            asynchronous=asynchronous,
+        )
     _tell(lake, rule_id, timeout if wait else None, as_json=as_json)
 
 
@@ -196,7 +197,8 @@ def move(
 ) -> None:
     """Change where a rule's copies shall be: new copies first, then the old rule ends. Prints the new rule's id."""
     lake = open_lake(state)
-    new = lake.rules.move(rule_id, expression)
+    with values_named(lake, expression):
+        new = lake.rules.move(rule_id, expression)
     _tell(lake, new, timeout if wait else None, as_json=as_json)
 
 

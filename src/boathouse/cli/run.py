@@ -181,8 +181,8 @@ def status(*, state: State = None, as_json: Json = False) -> None:
 
 
 def _status_table(local: LocalFacility, healths: tuple[Health, ...]) -> Table:
-    # Where there is room for it; unit, state and reason are always shown whole.
-    is_wide = out.width >= _WIDE
+    # On a terminal that has room for it; unit, state and reason are always shown whole.
+    is_wide = out.is_terminal and out.width >= _WIDE
     table = Table(box=None, pad_edge=False, title=f"{local.facility.name}  ({local.state.path})", title_justify="left")
     table.add_column("unit", no_wrap=True)
     table.add_column("state", no_wrap=True)

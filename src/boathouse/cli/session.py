@@ -18,6 +18,7 @@ from boathouse.lake.environment import exports, variables, write_rucio_config
 from boathouse.lake.lake import Lake
 from boathouse.lake.session import Session, sessions_of
 from boathouse.lake.tokens import LOGIN_SCOPE, DeviceCode, Issuer, Tokens
+from boathouse.plan import endpoints as endpoints_file
 from boathouse.plan.model import Endpoints, LoginEndpoint
 from boathouse.units import format_seconds
 from boathouse.wlcg.scopes import narrow, parse
@@ -169,6 +170,8 @@ def logout(state: State = None) -> None:
     told = [session.end() for session in sessions]
     if all(told):
         out.print("Logged out.")
+    elif not (state_dir(state) / endpoints_file.FILE_NAME).exists():
+        out.print("Logged out here. The facility is down: there the login ends by itself, or with `down --purge`.")
     else:
         err.print("Logged out here; the issuer could not be told, so the login there ends by itself.", style="yellow")
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from boathouse.cli.common import Json, State, emit, err, out, state_dir
+from boathouse.cli.iam_desk import desk
 from boathouse.cli.lakes import columns, endpoints_of, open_lake
-from boathouse.errors import InputError, PartialError, TransferError
+from boathouse.errors import BoathouseError, InputError, PartialError, TransferError
 from boathouse.lake.lake import OPERATOR, Lake
 from boathouse.lake.transfers import ENDED, Job, Transfers
 from boathouse.units import format_bytes, parse_seconds
@@ -65,10 +67,25 @@ def list_(
     if as_json:
         emit(jobs)
         return
-    columns(("JOB", "STATE", "FILES", "FROM", "TO", "SUBMITTED", "OWNER", "REASON"), map(_row, jobs))
+    names = _logins(state) if operator else {}
+    columns(("JOB", "STATE", "FILES", "FROM", "TO", "SUBMITTED", "OWNER", "REASON"), (_row(job, names) for job in jobs))
 
 
-def _row(job: Job) -> Sequence[str]:
+def _logins(state: Path | None) -> dict[str, str]:
+    """Login by subject, of people whom the facility's own issuer knows; others are shown as their subjects."""
+    try:
+        return {one["sub"]: one["login"] for one in desk(state).every("/iam/accounts")}
+    except BoathouseError:
+        # Somebody else's issuer, or one that is away: it is no reason to show no jobs.
+        return {}
+
+
+def _owner(owned: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    subject = str(owned["user_dn"])
+    return names.get(subject, subject)
+
+
+def _row(job: Job, names: Mapping[str, str]) -> Sequence[str]:
     return (
         job["job_id"],
         job["job_state"],
@@ -76,7 +93,7 @@ def _row(job: Job) -> Sequence[str]:
         job["source_se"] or "several",
         job["dest_se"] or "several",
         job["submit_time"],
-        job["user_dn"],
+        _owner(job, names),
         job["reason"] or "",
     )
 
@@ -152,6 +169,7 @@ def unclean(state: State = None, *, operator: AsOperator = False, as_json: Json 
     if as_json:
         emit(files)
         return
+    names = _logins(state) if operator else {}
     columns(
         ("JOB", "STATE", "DESTINATION", "SINCE", "NEXT TRY", "OWNER", "REASON"),
         (
@@ -161,7 +179,7 @@ def unclean(state: State = None, *, operator: AsOperator = False, as_json: Json 
                 file["dest_surl"],
                 file["since"] or "-",
                 file["next_try"] or "now",
-                file["user_dn"],
+                _owner(file, names),
                 file["reason"] or "",
             )
             for file in files

@@ -131,6 +131,10 @@ def _refused(walk: _Walk, login: str) -> BoathouseError:
             where=where,
             remedy="wait, then try again; the password may be right",
         )
+    if walk.status == 403:
+        return AuthError(
+            "this account is disabled", got=f"the right password of {login}", where=where, remedy="ask the operators"
+        )
     if walk.status == 503:
         return ServiceError("too many people sign in just now", got=f"{login} was not looked at", where=where)
     return AuthError(

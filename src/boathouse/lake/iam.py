@@ -20,6 +20,7 @@ from boathouse.errors import (
 from boathouse.lake.http import CONNECT_ONLY, PATIENT, Http
 from boathouse.lake.tokens import Issuer
 from boathouse.plan.model import Endpoints
+from boathouse.wlcg.verify import life_of
 
 SCOPE = "iam:admin.read iam:admin.write scim:read scim:write"
 _ERRORS = {400: InputError, 401: AuthError, 403: AuthError, 404: NotFoundError, 409: ConflictError}
@@ -58,6 +59,11 @@ class Iam:
         issuer = Issuer(endpoints.issuer, http)
         token = issuer.client(endpoints.operator_id, secret, audiences=(endpoints.issuer,), scope=SCOPE)
         return cls(endpoints.issuer, http, token, reason=reason)
+
+    @property
+    def token_life_s(self) -> float:
+        """How long tokens of this issuer live, in seconds; all live as long as the one for administration."""
+        return life_of(self._token())
 
     def call(self, method: str, path: str, document: Any = None, /, **query: str) -> Any:
         """One request.

@@ -18,7 +18,7 @@ from boathouse.lake.progress import Progress, silent
 from boathouse.lake.rest import Rest
 from boathouse.lake.rules import Rules
 from boathouse.lake.session import Session
-from boathouse.lake.sources import LocalSource, Source, scan
+from boathouse.lake.sources import LeftOut, LocalSource, Source, scan
 from boathouse.lake.storage import Storage
 from boathouse.lake.tokens import Issuer, audiences
 from boathouse.lake.transfers import Transfers
@@ -193,6 +193,7 @@ class Lake:
         any_file: bool = False,
         keep_going: bool = False,
         tools: Sequence[Path] = (),
+        left_out: LeftOut = lambda _: None,
     ) -> tuple[list[Item], list[BoathouseError]]:
         """What an import would bring in.
 
@@ -205,6 +206,7 @@ class Lake:
             any_file: whether to take files that are not ROOT; without it directories give their ``*.root`` only.
             keep_going: whether to collect errors instead of raising the first.
             tools: directories with ``xrdcp`` and ``xrdfs``, for ``root://`` where the search path has none.
+            left_out: told of each file of a directory that is not taken because it is not ``*.root``.
 
         Returns:
             The items, and with ``keep_going`` an error for each source that cannot be taken.
@@ -215,7 +217,7 @@ class Lake:
         items: list[Item] = []
         errors: list[BoathouseError] = []
         http = Http(self.endpoints.ca_bundle, failure=StorageError, remedy="try again later")
-        for found in scan(arguments, http, any_file=any_file, tools=tools):
+        for found in scan(arguments, http, any_file=any_file, tools=tools, left_out=left_out):
             try:
                 if not isinstance(found, Source):
                     raise found

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,12 +169,22 @@ class XrootdSource(Source):
             raise StorageError("xrdcp could not read the source", got=reason or f"exit {code}", where=self.where)
 
 
+LeftOut = Callable[[Path], None]
+"""Told of each file of a directory that is not taken because it is not ``*.root``."""
+
+
 def scan(
-    arguments: Iterable[str], http: Http, *, any_file: bool = False, tools: Sequence[Path] = ()
+    arguments: Iterable[str],
+    http: Http,
+    *,
+    any_file: bool = False,
+    tools: Sequence[Path] = (),
+    left_out: LeftOut = lambda _: None,
 ) -> Iterator[Source | BoathouseError]:
     """Sources from what the user typed: files, directories, patterns, URLs; in a stable order.
 
     Of a directory come the ``*.root`` files at and below it, or with ``any_file`` all; hidden ones never.
+    ``left_out`` is told of those that do not come, hidden ones excepted.
 
     The programs for ``root://`` are those of the search path, else of ``tools``, directories.
 
@@ -187,13 +197,14 @@ def scan(
             elif argument.startswith(("root://", "roots://", "xroot://")):
                 yield _xrootd(argument, tuple(tools))
             else:
-                yield from _local(argument, any_file=any_file)
+                yield from _local(argument, None if any_file else left_out)
         except BoathouseError as error:
             yield error
 
 
-def _local(argument: str, *, any_file: bool) -> Iterator[Source | InputError]:
-    path = Path(argument)
+def _local(argument: str, left_out: LeftOut | None) -> Iterator[Source | InputError]:
+    """Sources at a path; of every kind if nobody is told what is left out."""
+    path, any_file = Path(argument), left_out is None
     if not path.exists() and glob.has_magic(argument):
         matches = sorted(glob.glob(argument, recursive=True))  # noqa: PTH207 - absolute patterns too
         if not matches:
@@ -201,10 +212,15 @@ def _local(argument: str, *, any_file: bool) -> Iterator[Source | InputError]:
                 "the pattern matches nothing", where=argument, remedy="boathouse sample, for files to try with"
             )
         for match in matches:
-            yield from _local(match, any_file=any_file)
+            yield from _local(match, left_out)
         return
     if path.is_dir():
-        files = _below(path, any_file=any_file)
+        files = _below(path)
+        if left_out is not None:
+            for file in files:
+                if file.suffix != ".root":
+                    left_out(file)
+            files = [file for file in files if file.suffix == ".root"]
         if not files:
             yield InputError(
                 f"the directory holds no {'' if any_file else 'ROOT '}files",
@@ -213,7 +229,7 @@ def _local(argument: str, *, any_file: bool) -> Iterator[Source | InputError]:
                 remedy=None if any_file else "--any-file, to take files of every kind",
             )
         for file in files:
-            yield from _local(str(file), any_file=any_file)
+            yield from _local(str(file), left_out)
         return
     try:
         with path.open("rb") as stream:
@@ -223,14 +239,12 @@ def _local(argument: str, *, any_file: bool) -> Iterator[Source | InputError]:
         yield InputError("cannot read the file", got=error.strerror or str(error), where=argument)
 
 
-def _below(directory: Path, *, any_file: bool) -> list[Path]:
+def _below(directory: Path) -> list[Path]:
     """Files at and below a directory, without hidden files and directories."""
     found = []
     for folder, folders, names in os.walk(directory):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(folder, name) for name in names if not name.startswith(".") and (any_file or name.endswith(".root"))
-        ]
+        found += [Path(folder, name) for name in names if not name.startswith(".")]
     return sorted(file for file in found if file.is_file())
 
 

@@ -183,6 +183,13 @@ def issuer_of(token: str) -> str:
     return name if isinstance(name, str) else ""
 
 
+def life_of(token: str) -> float:
+    """How long a token lives from when it was issued, unverified, in seconds; 0 if it does not say."""
+    claims = _payload(token)
+    begin, end = claims.get("iat"), claims.get("exp")
+    return float(end - begin) if isinstance(begin, int | float) and isinstance(end, int | float) else 0.0
+
+
 def _payload(token: str) -> dict[str, Any]:
     return _header(token.partition(".")[2])
 

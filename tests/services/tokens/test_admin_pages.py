@@ -141,7 +141,11 @@ def test_people_are_added_changed_disabled_and_removed(served: Issuer) -> None:
     assert "8 to 1024" in faulty(short, "add-password")
     assert submit(admin, "/admin/person?who=erin", do="disable", reason="left").status == 303
     assert erin.get("/account").status == 303, "signed out at once"
-    assert erin.sign_in("erin", "a long first one").status == 401
+    told = erin.sign_in("erin", "a long first one")
+    assert (told.status, "account is disabled" in told.text) == (403, True)
+    for login, password in (("erin", "a wrong one"), ("nobody", "a long first one")):
+        told = erin.sign_in(login, password)
+        assert (told.status, "Login or password is wrong" in told.text) == (401, True), "strangers learn nothing"
     assert "disabled" in admin.get("/admin/people?search=eder").text
     assert submit(admin, "/admin/person?who=erin", do="remove").location == "/admin/people?done=removed"
     assert admin.get("/admin/person?who=erin").status == 404

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,10 @@ from typer.testing import CliRunner, Result
 
 from boathouse.cli.main import build
 from boathouse.errors import AuthError, CatalogueError, ConflictError, InputError, NotFoundError, StateError
+from boathouse.lake.approve import approve
+from boathouse.lake.http import Http
 from boathouse.lake.iam import SCOPE
+from boathouse.lake.tokens import Issuer as LakeIssuer
 from boathouse.plan.endpoints import dumps
 from boathouse.plan.model import Endpoints
 
@@ -95,6 +101,18 @@ def test_a_visitor_comes_and_goes(issuer: Issuer, command: Command) -> None:
     command.fails(NotFoundError, "audit", "who-could-read", "/lake/visit", "--at", "2001-01-01")
 
     (policy,) = command("policy", "list", "--group", visitors)
+    before = time.time()
+    told = command.run("user", "disable", "carol", "--reason", "to see what is said").stdout
+    until = re.search(r"storage and caches take tokens that are out until (.*) UTC at the latest", told)
+    assert until, told
+    ends_at = datetime.fromisoformat(until[1]).replace(tzinfo=UTC).timestamp()
+    assert before + 3600 <= ends_at + 1 <= time.time() + 3602
+    client = LakeIssuer(issuer.url, Http(str(issuer.ca)))
+    code = client.device_code("boathouse", scope="openid", audience=())
+    for password, words in ((PASSWORD, "account is disabled"), ("a wrong one", "wrong password or unknown user")):
+        with pytest.raises(AuthError, match=words):
+            approve(client.http, code, login="carol", password=password)
+    assert command("user", "enable", "carol")["changed"]
     for step in (
         ("group", "remove-member", visitors, "carol"),
         ("group", "remove-manager", visitors, "alice"),

@@ -46,6 +46,11 @@ def test_a_directory_gives_its_root_files_and_nothing_hidden(http: Http, tmp_pat
     assert isinstance(only, Source)
     assert only.name == "c.root"
     assert len(found(http, str(tmp_path), any_file=True)) == 2
+    left_out: list[Path] = []
+    assert len(list(scan([str(tmp_path)], http, left_out=left_out.append))) == 1
+    assert left_out == [tmp_path / "README.md"]
+    assert len(list(scan([str(tmp_path)], http, any_file=True, left_out=left_out.append))) == 2
+    assert len(left_out) == 1
     (tmp_path / "deep" / "c.root").unlink()
     (none,) = found(http, str(tmp_path))
     assert isinstance(none, InputError)

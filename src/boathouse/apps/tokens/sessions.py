@@ -29,6 +29,8 @@ class Refusal(Enum):
 
     locked = auto()
     wrong = auto()
+    disabled = auto()
+    """The password is right, and the person is switched off: nobody else may learn that there is such an account."""
     busy = auto()
 
 
@@ -150,6 +152,8 @@ def sign_in(call: Call, login: str, password: str) -> str | Refusal:
         call.server.sample("login.locked", login=login)
     elif outcome is Refusal.wrong:
         call.server.audit("login.failed", login=login)
+    elif outcome is Refusal.disabled:
+        call.server.audit("login.disabled", login=login)
     elif not isinstance(outcome, Refusal):
         call.server.audit("login.succeeded", login=login, sub=outcome)
     return outcome
@@ -167,13 +171,13 @@ def prove(call: Call, login: str, password: str) -> str | Refusal:
         return Refusal.locked
     credential = store.credential(login)
     try:
-        right = check_password(password, credential[1] if credential else None)
+        right = check_password(password, credential.password if credential else None)
     except TooBusyError:
         return Refusal.busy
     if right and credential:
         # Guesses from elsewhere stay counted.
         store.clear_failures(bounds[0].key)
-        return credential[0]
+        return Refusal.disabled if credential.suspended else credential.sub
     for limit in bounds:
         failures = store.count_failure(limit.key, forget_s=_FORGET_S)
         if lock_s := limit.locked_s(failures):

@@ -41,13 +41,14 @@ def _show(visit: Visit) -> Response:
     everybody = groups.list_(desk)
     waiting = requests.list_(desk, status=requests.PENDING, who=user.sub)
     asked = {request.group for request in waiting}
+    credential = desk.store.credential(user.login)
     return visit.render(
         "account",
         section="account",
         user=user,
         issuer=visit.call.issuer.settings.issuer,
         memberships=users.get(desk, user.sub).memberships,
-        has_password=bool((desk.store.credential(user.login) or ("", ""))[1]),
+        has_password=credential is not None and bool(credential.password),
         waiting=waiting,
         joinable=[group for group in everybody if group.name not in (*user.groups, *asked)],
         grants=[
@@ -128,6 +129,7 @@ def _password(visit: Visit) -> Response | str:
 _OLD_PASSWORD = {
     Refusal.locked: (429, "Too many wrong passwords. Wait a little, then try again."),
     Refusal.wrong: (403, "The old password is wrong."),
+    Refusal.disabled: (403, "Your account is disabled."),
     Refusal.busy: (503, "Too many passwords are being checked just now. Try again in a moment."),
 }
 

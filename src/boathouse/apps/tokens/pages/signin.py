@@ -20,6 +20,7 @@ _NEXT = re.compile(r"/(authorize|device|account|admin/[a-z]+)(\?[\x21-\x7e]*)?")
 _FAULTS = {
     Refusal.locked: (429, "Too many wrong passwords. Wait a little, then try again."),
     Refusal.wrong: (401, "Login or password is wrong."),
+    Refusal.disabled: (403, "Your account is disabled. Ask the operators of the facility."),
     Refusal.busy: (503, "Too many people sign in just now. Try again in a moment."),
 }
 

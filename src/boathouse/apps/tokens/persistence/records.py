@@ -211,6 +211,16 @@ class Device(DeviceCredentialMixin):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
+class Credential:
+    """What a person signs in with."""
+
+    sub: str
+    password: str
+    """Hash; empty if there is none."""
+    suspended: bool
+
+
+@dataclass(frozen=True)
 class RefreshToken(TokenMixin):  # type: ignore[misc]
     """A refresh token; ``scope`` is what the person consented to, policies are applied anew at each use."""
 

@@ -12,7 +12,15 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 
 from boathouse.apps.tokens.passwords import Hasher
 from boathouse.apps.tokens.persistence import schema as t
-from boathouse.apps.tokens.persistence.records import Client, Code, Device, RefreshToken, Registration, User
+from boathouse.apps.tokens.persistence.records import (
+    Client,
+    Code,
+    Credential,
+    Device,
+    RefreshToken,
+    Registration,
+    User,
+)
 from boathouse.apps.tokens.rights.policies import Effect, Policy
 from boathouse.apps.tokens.trail import history
 from boathouse.wlcg.scopes import narrow, parse
@@ -42,8 +50,8 @@ USERS = select(*_USER_COLUMNS, _MEMBERSHIPS.c.names, _MEMBERSHIPS.c.optional).wh
 )
 """Active people, with the memberships that have not ended at ``now``; :func:`user_of` reads a row."""
 _USER_BY_SUB = USERS.where(t.users.c.sub == bindparam("key"))
-_CREDENTIAL = select(t.users.c.sub, t.users.c.password).where(
-    t.users.c.login == bindparam("key"), t.users.c.active, ~t.users.c.suspended
+_CREDENTIAL = select(t.users.c.sub, t.users.c.password, t.users.c.suspended).where(
+    t.users.c.login == bindparam("key"), t.users.c.active
 )
 POLICY_COLUMNS = (t.policies.c.effect, t.policies.c.scope, t.policies.c.account, t.policies.c.grp)
 """What :func:`policy_of` reads."""
@@ -226,10 +234,10 @@ class Store:
         row = self._one(_USER_BY_SUB, key=sub, now=self.now)
         return user_of(row) if row else None
 
-    def credential(self, login: str) -> tuple[str, str] | None:
-        """Subject and password hash of an active person by login."""
+    def credential(self, login: str) -> Credential | None:
+        """What somebody signs in with, by login; also of who is switched off."""
         row = self._one(_CREDENTIAL, key=login)
-        return (row["sub"], row["password"]) if row else None
+        return Credential(row["sub"], row["password"], row["suspended"]) if row else None
 
     def policies(self, user: User) -> tuple[Policy, ...]:
         """The policies that concern a person."""
