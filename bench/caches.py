@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from bench import prestage
 from bench.columns import COLUMNS
 from bench.cpu import cpu_s
 from bench.facility import random_files
@@ -54,8 +53,7 @@ def measure(effort: Effort) -> list[Row]:
     """All rows."""
     size = SIZES[effort]
     with lakeside() as lake:
-        rows = [*_streams(lake, size), *_columns(lake, size), _wan_bytes(lake, size), *_decisions(lake, size)]
-    return [*rows, prestage.measure(effort)]
+        return [*_streams(lake, size), *_columns(lake, size), _wan_bytes(lake, size), *_decisions(lake, size)]
 
 
 # -- one file from beginning to end ---------------------------------------------------------------------------------
@@ -282,10 +280,10 @@ def _load(lake: Lakeside, size: Size, path: str, header: Callable[[], str]) -> _
 
 
 BENCHMARK = Benchmark(
-    "cache",
+    "caches",
     (
         *("cache.stream", "cache.cold_overhead", "cache.warm", "cache.vs_nginx.cold", "cache.vs_nginx.warm"),
-        *("cache.columns", "cache.wan_bytes", "authz.decision", "authz.rate", "cache.prestage"),
+        *("cache.columns", "cache.wan_bytes", "authz.decision", "authz.rate"),
     ),
     measure,
 )
