@@ -94,9 +94,9 @@ def test_a73_what_was_brought_in_is_read_without_the_origin(lake_box: Box, datas
 
 def test_c8_a_flipped_bit_is_found_and_evicted(lake_box: Box, dataset: Did) -> None:
     content = read_through_cache(lake_box, dataset)
-    cache(lake_box, "prestage", str(dataset), "--at", SITE)
     # What is open is given from memory: only what has been closed is counted.
     wait_for_served(lake_box, dataset, SIZE_BYTES)
+    assert of(lake_box, dataset)["complete"] == 3
     place = kept(lake_box, dataset)[-1]
     with place.open("r+b") as stream:
         stream.seek(654_321)
