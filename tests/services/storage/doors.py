@@ -35,8 +35,12 @@ class Door:
 
 ELEMENTS = tuple(Door(rse, rse, "element") for rse in _FACILITY.storage)
 COPY_DOORS = tuple(Door(f"{rse}.copy", rse, "copy door") for rse in _FACILITY.storage)
-CACHES = tuple(Door(cache, _FACILITY.upstreams_of(cache)[0], "cache") for cache in _FACILITY.caches)
-"""All of them: a layer that is added is asked as the others are."""
+CACHES = tuple(
+    Door(name, _FACILITY.upstreams_of(name)[0], "cache")
+    for name, cache in _FACILITY.caches.items()
+    if getattr(cache, "mode", "user") == "user"
+)
+"""Those that decide by the reader's rights, of all layers; one that is added is asked as the others are."""
 DOORS = (*ELEMENTS, *COPY_DOORS, *CACHES)
 SERVERS = tuple(door.server for door in DOORS)
 
