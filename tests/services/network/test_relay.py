@@ -23,7 +23,8 @@ from boathouse.testing.pki import Authority
 from boathouse.testing.scratch import free_port
 from boathouse.testing.wait import wait_for
 
-FAR, HERE = "127.10.250.1", "127.0.0.1"
+FAR, HERE, BEHIND = "127.10.250.1", "127.0.0.1", "127.0.250.1"
+"""Where the relay takes connections, where it answers about itself, and where nobody but a test listens."""
 PATIENCE_S = 90.0
 
 
@@ -66,7 +67,7 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
                 "element_site": "SOUTH",
                 "listen_address": FAR,
                 "port": port,
-                "element_address": HERE,
+                "element_address": BEHIND,
             }
             for name, port in ports.items()
         ],
@@ -95,7 +96,7 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 @contextmanager
 def server(port: int, serve: Callable[[socket.socket], None]) -> Iterator[None]:
     """A server of one connection."""
-    with socket.create_server((HERE, port)) as listener:
+    with socket.create_server((BEHIND, port)) as listener:
         listener.settimeout(PATIENCE_S)
 
         def once() -> None:
@@ -146,7 +147,7 @@ def test_many_connections_at_once_keep_their_bytes_apart(relay: Running) -> None
     contents = [os.urandom(400_000) for _ in range(8)]
     received: list[bytes] = []
 
-    with socket.create_server((HERE, relay.port)) as listener:
+    with socket.create_server((BEHIND, relay.port)) as listener:
         listener.settimeout(PATIENCE_S)
 
         def serve() -> None:
