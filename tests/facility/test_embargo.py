@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -178,3 +181,91 @@ def test_a52_bob_gets_no_embargoed_byte_through_the_cache(
     # Now it is kept there.
     assert curl(lake_box, through, token=bob) == 403
     assert body not in out.read_bytes()
+
+
+@dataclass(frozen=True)
+class Ways:
+    """The ways to the embargoed bytes, over both protocols, from the element and through the cache."""
+
+    running: Box
+    urls: tuple[str, ...]
+    environment: Mapping[str, str]
+
+    def token(self, user: str) -> str:
+        """A new token for all that a person may read now."""
+        audiences = [each.audience for each in (*self.running.endpoints.storage, *self.running.endpoints.caches)]
+        wanted = [word for audience in audiences for word in ("--audience", audience)]
+        return self.running.cli("token", *wanted, "--scope", "storage.read:/", user=user).stdout.strip()
+
+    def read(self, token: str) -> list[bytes]:
+        """What each way gives with a token; nothing where it is refused."""
+        return [
+            self._by_root(url, token) if url.startswith("root") else self._by_https(url, token) for url in self.urls
+        ]
+
+    def _by_https(self, url: str, token: str) -> bytes:
+        status = curl(self.running, url, token=token)
+        assert status in (200, 403)
+        return (self.running.work / "curl-embargo.out").read_bytes() if status == 200 else b""
+
+    def _by_root(self, url: str, token: str) -> bytes:
+        target = self.running.work / "xrdcp-embargo.out"
+        target.unlink(missing_ok=True)
+        file = self.running.work / "xrdcp-embargo.token"
+        file.touch(mode=0o600)
+        file.write_text(token)
+        env = {**self.environment, "BEARER_TOKEN_FILE": str(file)}
+        program = shutil.which("xrdcp", path=env["PATH"])
+        assert program
+        done = subprocess.run([program, "--silent", url, target], env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0 or "3010" in done.stderr or "permission denied" in done.stderr, done.stderr
+        return target.read_bytes() if done.returncode == 0 else b""
+
+
+@pytest.fixture(scope="module")
+def ways(lake_box: Box, secret: tuple[bytes, str]) -> Ways:
+    """The cache keeps the bytes already."""
+    alice = lake_box.login("alice")
+    (direct,), (cached,) = (alice.files(SECRET, prefer=prefer, site="CNAF") for prefer in ("replica", "cache"))
+    through = tuple(url for url in cached.urls if url not in direct.urls)
+    made = Ways(lake_box, (*direct.urls, *through), lake_box.env("bob"))
+    assert {url.split(":")[0] for url in through} == {"root", "https"}
+    assert made.read(made.token("alice")) == [secret[0]] * len(made.urls)
+    return made
+
+
+def test_a52_members_read_and_who_is_none_any_more_does_not(
+    lake_box: Box, ways: Ways, secret: tuple[bytes, str]
+) -> None:
+    """Old tokens last until they end (``tests/services/storage/test_revocation.py``); new ones follow the groups."""
+    all_of_it, nothing = [secret[0]] * len(ways.urls), [b""] * len(ways.urls)
+    assert ways.read(ways.token("bob")) == nothing
+    lake_box.cli("iam", "group", "add-member", "/escape/magic", "bob")
+    try:
+        assert ways.read(ways.token("bob")) == all_of_it
+    finally:
+        lake_box.cli("iam", "group", "remove-member", "/escape/magic", "bob")
+    assert ways.read(ways.token("bob")) == nothing
+
+
+def test_a52_after_its_release_everybody_reads_it(lake_box: Box, ways: Ways, secret: tuple[bytes, str]) -> None:
+    all_of_it, nothing = [secret[0]] * len(ways.urls), [b""] * len(ways.urls)
+    permit = ("policy", "add", "permit", "storage.read:/lake/magic", "--group", "/escape", "--json")
+    released = json.loads(lake_box.cli("iam", *permit).stdout)
+    try:
+        assert ways.read(ways.token("bob")) == all_of_it
+    finally:
+        lake_box.cli("iam", "policy", "remove", str(released["id"]))
+    assert ways.read(ways.token("bob")) == nothing
+
+
+def test_a54_who_may_downloads_an_embargoed_file_and_others_are_told_why(
+    lake_box: Box, secret: tuple[bytes, str]
+) -> None:
+    got = lake_box.work / "embargo-got"
+    lake_box.cli("get", str(SECRET), "--to", got, user="alice")
+    assert [path.read_bytes() for path in got.rglob(SECRET.name)] == [secret[0]]
+    refused = lake_box.cli("get", str(SECRET), "--to", lake_box.work / "embargo-none", user="bob", check=False)
+    assert refused.returncode == AuthError.exit_code
+    assert "your groups do not open" in refused.stderr
+    assert not list((lake_box.work / "embargo-none").rglob(SECRET.name))
