@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 import uproot
 
 from boathouse.analysis.dataset import InputFile
-from boathouse.analysis.sources import Access, Range, RemoteSource, source_for
+from boathouse.analysis.sources import WRONG_SIZE, Access, Range, RemoteSource, is_of_server, source_for
 from boathouse.errors import AnalysisError, AuthError, BoathouseError, InputError, StorageError
+from boathouse.lake.failing import Failing
 from boathouse.lake.rootfile import HEADER_BYTES, check_header
 
 _OPEN_FILES = 16
@@ -83,10 +84,14 @@ class Reader:
             access: token and CA for remote files; none where all files are local.
         """
         self._access = access
+        self.failing = Failing()
+        """Servers that failed a short while ago; files that have other URLs are read from those first."""
         self._open: OrderedDict[str, _Opened] = OrderedDict()
 
     def read(self, file: InputFile, tree: str, use: Callable[[Any], Answer]) -> Reading[Answer]:
         """Apply ``use`` to a tree of the file, read from the first URL that works.
+
+        URLs of servers that failed a short while ago come last.
 
         A file that was kept open is opened again before its URL counts as failed: its token may have ended, or its
         server may have been restarted.
@@ -99,7 +104,9 @@ class Reader:
         """
         failed: list[Attempt] = []
         errors: list[Exception] = []
-        for url in file.urls:
+        urls = list(file.urls)
+        while urls:
+            url, *urls = self.failing.last(urls)
             for kept in (True, False):
                 if kept and url not in self._open:
                     continue
@@ -108,11 +115,14 @@ class Reader:
                     before = opened.source.num_requested_bytes
                     answer = use(opened.tree(tree, file))
                     asked = opened.source.num_requested_bytes - before
+                    self.failing.worked(url)
                     return Reading(answer, url, tuple(failed), asked)
                 except AnalysisError:
                     raise
                 except Exception as error:  # noqa: BLE001 - a damaged file makes uproot raise nearly anything
                     self._drop(url)
+                    if not kept and is_of_server(error):
+                        self.failing.failed(url)
                     failed.append(Attempt(url, _reason(error)))
                     errors.append(error)
         raise _all_failed(file, failed, errors)
@@ -175,9 +185,7 @@ class Reader:
 
 def _require_size(size_bytes: int, expected_bytes: int, url: str) -> None:
     if size_bytes != expected_bytes:
-        raise StorageError(
-            "a replica of the wrong size", expected=f"{expected_bytes} bytes", got=f"{size_bytes} bytes", where=url
-        )
+        raise StorageError(WRONG_SIZE, expected=f"{expected_bytes} bytes", got=f"{size_bytes} bytes", where=url)
 
 
 def _tree(opened: Any, name: str, file: InputFile) -> Any:

@@ -14,6 +14,7 @@ from boathouse.analysis.task import Output, Task
 from boathouse.analysis.worker import ChunkItem, ChunkResult, FileItem, Survey, process, survey
 from boathouse.compute.base import Backend
 from boathouse.errors import AnalysisError
+from boathouse.lake.failing import Failing
 
 Progress = Callable[[int, int], None]
 """Called with events done and events in all."""
@@ -87,8 +88,12 @@ def run(
     """
     begin = time.perf_counter()
     surveys = _survey(task, dataset, backend, access, chunk_entries)
+    failing = Failing()
+    for found in surveys:
+        failing.learn(found.failing)
+    known = failing.known
     items = [
-        ChunkItem(task, file, access, start, stop, found.entries)
+        ChunkItem(task, file, access, start, stop, found.entries, known)
         for file, found in zip(dataset.files, surveys, strict=True)
         for start, stop in found.chunks
     ]

@@ -42,6 +42,8 @@ _NOT_AUTHORIZED, _NOT_FOUND, _AUTH_FAILED = 3010, 3011, 204
 _WRAPPING = re.compile(r"\[(?:ERROR|FATAL|\d{4})\] |Server responded with an error: |Unable to \w+ .+?; ")
 _REASON_CHARACTERS = 120
 _FAILED = "boathouse status"
+_MISSING = "the storage has no such file"
+WRONG_SIZE = "a replica of the wrong size"
 
 Range = tuple[int, int]
 """First byte, and the one after the last."""
@@ -244,6 +246,13 @@ class HttpsSource(RemoteSource):
         return answer
 
 
+def is_of_server(error: Exception) -> bool:
+    """Whether a failure to read one file lets expect that the server fails with others as well."""
+    if isinstance(error, StorageError):
+        return error.what not in (_MISSING, WRONG_SIZE)
+    return isinstance(error, AuthError)
+
+
 def source_for(url: str) -> type[RemoteSource] | None:
     """The reader for a URL; none for a local path."""
     return {"root": RootSource, "https": HttpsSource}.get(urlsplit(url).scheme)
@@ -289,7 +298,7 @@ def _error(got: str, url: str, *, refused: bool = False, missing: bool = False) 
     if refused:
         return AuthError("the storage refused the token", got=got, where=url, remedy="boathouse login")
     if missing:
-        return StorageError("the storage has no such file", got=got, where=url, remedy="boathouse audit")
+        return StorageError(_MISSING, got=got, where=url, remedy="boathouse audit")
     return StorageError("the storage failed", got=got, where=url, remedy=_FAILED)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -37,6 +38,8 @@ class Survey:
     entries: int
     chunks: tuple[tuple[int, int], ...]
     failed: tuple[Attempt, ...]
+    failing: Mapping[str, float]
+    """Servers that fail, and until when that counts."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class ChunkItem:
     stop: int
     entries: int
     """Entries of the whole file, as the survey found them."""
+    failing: Mapping[str, float] = field(default_factory=dict)
+    """Servers that failed in any worker's survey, and until when that counts."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ def survey(item: FileItem) -> Survey:
     entries, ranges = reading.answer
     for chunk in ranges[: math.ceil(item.share * len(ranges))]:
         reader.ask_ahead(reading.url, item.task.tree, item.task.columns, chunk)
-    return Survey(entries, ranges, reading.failed)
+    return Survey(entries, ranges, reading.failed, reader.failing.known)
 
 
 def process(item: ChunkItem) -> ChunkResult:
@@ -113,7 +118,9 @@ def process(item: ChunkItem) -> ChunkResult:
         return columns
 
     begin = time.perf_counter()
-    reading = _reader(item.access).read(item.file, item.task.tree, load)
+    reader = _reader(item.access)
+    reader.failing.learn(item.failing)
+    reading = reader.read(item.file, item.task.tree, load)
     middle = time.perf_counter()
     events = Events(reading.answer, count=item.stop - item.start)
     output = run(item.task, events)

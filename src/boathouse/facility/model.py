@@ -192,13 +192,29 @@ class CacheLevel(StrEnum):
     """In front of the caches of several sites."""
 
 
+class CacheMode(StrEnum):
+    """Whose rights decide what a cache gives (docs/topics/caches.md)."""
+
+    user = "user"
+    """The reader's: each shows a token, which must open the file at the storage element."""
+    group = "group"
+    """A group's: it reads with a token of its own for what that group may read, and gives this to those it lets in."""
+
+
 class Cache(_Model):
-    """An XCache in front of storage elements."""
+    """An XCache in front of storage elements, or of another cache."""
 
     level: CacheLevel = CacheLevel.site
     """Where it stands between readers and the lake."""
     upstreams: tuple[RseName, ...] | Literal["lake"] = "lake"
-    """The RSEs that it caches; ``lake`` means every one."""
+    """The RSEs that it caches, ``lake`` meaning every one; or one other cache, of its own level or a higher one."""
+    mode: CacheMode = CacheMode.user
+    """Whose rights decide."""
+    group: Name | None = None
+    """The group of the mode `group`."""
+    networks: tuple[Network, ...] = ()
+    """Mode `group`: networks (IPv4, at most 65,536 addresses, e.g. ``10.1.0.0/16``) whose machines are let in without a
+    token, and no others; without any, whoever shows a token that names the group."""
     size: Size = 4_000_000_000
     """Disk that it may fill, in bytes."""
     block_size: Size = 524_288
@@ -497,13 +513,34 @@ class Facility(_Model):
         found = next(links, self.network.default)
         return found if found.rtt or found.bandwidth else None
 
-    def upstreams_of(self, cache: str) -> tuple[str, ...]:
-        """RSE names behind a cache, in file order.
+    def chain_of(self, cache: str) -> tuple[str, ...]:
+        """A cache and those behind it, from the reader's side to the lake's.
 
         Raises:
             KeyError: there is no cache of that name.
         """
-        upstreams = self.caches[cache].upstreams
+        caches = self.caches
+        chain, behind = [cache], caches[cache].upstreams
+        while len(behind) == 1 and behind[0] in caches and behind[0] not in chain:
+            chain.append(behind[0])
+            behind = caches[behind[0]].upstreams
+        return tuple(chain)
+
+    def parent_of(self, cache: str) -> str | None:
+        """The cache that a cache reads from; None if it reads from storage elements.
+
+        Raises:
+            KeyError: there is no cache of that name.
+        """
+        return next(iter(self.chain_of(cache)[1:]), None)
+
+    def upstreams_of(self, cache: str) -> tuple[str, ...]:
+        """RSE names behind a cache, or behind the last one of its chain, in file order.
+
+        Raises:
+            KeyError: there is no cache of that name.
+        """
+        upstreams = self.caches[self.chain_of(cache)[-1]].upstreams
         return tuple(self.storage) if upstreams == "lake" else upstreams
 
     def group_path(self, group: str) -> str:

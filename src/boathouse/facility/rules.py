@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator
 
-from boathouse.facility import distance, protocols, trust
+from boathouse.facility import caches, distance, protocols, trust
 from boathouse.facility.faults import Fault, unknown
 from boathouse.facility.model import TRANSFERS_ADDRESS, Cache, Facility, Storage, scope_directories
 from boathouse.facility.schema import Location
@@ -94,27 +94,6 @@ def site_names(facility: Facility) -> Iterator[Fault]:
         other = first.setdefault(name.lower(), name)
         if other != name:
             yield Fault(("sites", name), f"sites {other} and {name} differ in capitals only", remedy="rename one")
-
-
-def upstreams(facility: Facility) -> Iterator[Fault]:
-    """A cache stands in front of storage elements that exist, each named once."""
-    for location, cache in _caches(facility):
-        if cache.upstreams == "lake":
-            continue
-        place = (*location, "upstreams")
-        if not cache.upstreams:
-            yield Fault(
-                place,
-                f"cache {location[-1]} has no upstream",
-                expected="RSE names, or lake",
-                got="an empty list",
-                remedy="upstreams: lake",
-            )
-        for index, name in enumerate(cache.upstreams):
-            if name not in facility.storage:
-                yield unknown((*place, index), "storage element", name, facility.storage)
-            elif name in cache.upstreams[:index]:
-                yield Fault((*place, index), f"{name} stands twice in upstreams", got=name, remedy="remove one")
 
 
 def sizes(facility: Facility) -> Iterator[Fault]:
@@ -405,7 +384,7 @@ RULES: tuple[Rule, ...] = (
     some_storage,
     element_names,
     site_names,
-    upstreams,
+    *caches.RULES,
     protocols.protocols,
     protocols.priorities,
     sizes,

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 from urllib.parse import urlsplit
 
 from boathouse.errors import NotFoundError
 from boathouse.lake.catalogue import Catalogue, Replicas
 from boathouse.lake.names import Did
-from boathouse.plan.model import CacheEndpoint, Endpoints
+from boathouse.lake.routing import Router
+from boathouse.plan.model import Endpoints
 
 Prefer = Literal["cache", "replica"]
-
-_LEVELS = ("node", "site", "region")
 
 
 @dataclass(frozen=True)
@@ -44,16 +43,18 @@ def files(
         catalogue: asked for replicas that can be read now.
         endpoints: tells of caches.
         dids: files, datasets or containers.
-        prefer: ``cache`` puts the caches' URLs before those of the replicas; ``replica`` leaves caches out.
-        site: the reader's site; its caches come first, and all URLs are as they are seen from there.
+        prefer: ``cache`` lets readers go through caches; ``replica`` leaves caches out.
+        site: the reader's site; from it follows the order (:mod:`boathouse.lake.routing`), and all URLs are as they are
+            seen from there.
 
     Raises:
         NotFoundError: a DID does not exist, or a file has no replica that can be read now.
     """
     wanted = list(dids)
+    router = Router(endpoints if prefer == "cache" else replace(endpoints, caches=()), site)
     found: dict[Did, LakeFile] = {}
     for replicas in catalogue.replicas(wanted, schemes=("root", "https", "davs")):
-        found[replicas.did] = _file(replicas, endpoints, prefer, site)
+        found[replicas.did] = _file(replicas, router)
     if not found:
         for did in wanted:
             catalogue.did(did)
@@ -67,59 +68,15 @@ def files(
     return tuple(found[did] for did in sorted(found))
 
 
-def _file(replicas: Replicas, endpoints: Endpoints, prefer: Prefer, site: str | None) -> LakeFile:
-    direct = [absolute(url) for url in replicas.pfns]
-    direct.sort(key=lambda url: not url.startswith("root:"))
-    seen = endpoints.seen_from(site)
-    through: list[str] = []
-    if prefer == "cache":
-        for cache in nearest(seen.caches, site):
-            through += through_cache(cache, direct, endpoints)
-    direct = [_moved(url, endpoints, seen) for url in direct]
+def _file(replicas: Replicas, router: Router) -> LakeFile:
     return LakeFile(
         did=replicas.did,
         size_bytes=replicas.size_bytes,
         adler32=replicas.adler32,
-        urls=tuple(dict.fromkeys(through + direct)),
+        urls=router.ways({absolute(url): rse for url, rse in replicas.pfns.items()}, str(replicas.did)),
         rses=tuple(sorted(rse for rse, state in replicas.states.items() if state == "AVAILABLE"))
         or tuple(sorted(set(replicas.pfns.values()))),
     )
-
-
-def nearest(caches: Iterable[CacheEndpoint], site: str | None) -> list[CacheEndpoint]:
-    """Caches in the order in which a reader of a site should try them."""
-    return sorted(
-        caches, key=lambda cache: (site is not None and cache.site != site, _LEVELS.index(cache.level), cache.name)
-    )
-
-
-def through_cache(cache: CacheEndpoint, urls: Iterable[str], endpoints: Endpoints) -> list[str]:
-    """URLs by which a cache gives the same file; none if it does not serve those storage elements.
-
-    The cache is a forwarding proxy: the element's URL follows the cache's own, with the host by which the cache knows
-    the element (``docs/decisions/0003-cache-routing.md``).
-    """
-    origins = {
-        urlsplit(storage.root).netloc: cache.origins[storage.rse]
-        for storage in endpoints.storage
-        if storage.rse in cache.origins
-    }
-    found = []
-    for url in urls:
-        parts = urlsplit(url)
-        if parts.scheme == "root" and parts.netloc in origins:
-            found += [f"{own}//roots://{origins[parts.netloc]}{parts.path}" for own in (cache.root, cache.https)]
-    return sorted(found, key=lambda url: not url.startswith("root:"))
-
-
-def _moved(url: str, endpoints: Endpoints, seen: Endpoints) -> str:
-    """A replica's URL as its reader sees the element; those of strangers stay as they are."""
-    parts = urlsplit(url)
-    for near, far in zip(endpoints.storage, seen.storage, strict=True):
-        for base, new in ((near.https, far.https), (near.root, far.root)):
-            if parts.netloc == urlsplit(base).netloc:
-                return parts._replace(netloc=urlsplit(new).netloc).geturl()
-    return url
 
 
 def absolute(url: str) -> str:

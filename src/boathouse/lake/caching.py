@@ -19,11 +19,12 @@ from urllib3 import BaseHTTPResponse
 
 from boathouse.checksums import Adler32
 from boathouse.errors import AuthError, BoathouseError, ChecksumError, InputError, NotFoundError, ServiceError
-from boathouse.lake.access import LakeFile, through_cache
+from boathouse.lake.access import LakeFile
 from boathouse.lake.catalogue import Catalogue
 from boathouse.lake.http import BRIEF, Http
 from boathouse.lake.names import Did, hash_path
 from boathouse.lake.progress import Progress, silent
+from boathouse.lake.routing import through_cache
 from boathouse.lake.storage import Storage
 from boathouse.plan.model import CacheEndpoint, Endpoints
 

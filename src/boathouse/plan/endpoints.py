@@ -37,7 +37,8 @@ def load(state: Path) -> Endpoints:
             | {
                 "storage": tuple(_make(StorageEndpoint, item) for item in document["storage"]),
                 "caches": tuple(
-                    _make(CacheEndpoint, item | {"upstreams": tuple(item["upstreams"])}) for item in document["caches"]
+                    _make(CacheEndpoint, {key: _frozen(value) for key, value in item.items()})
+                    for item in document["caches"]
                 ),
                 "logins": tuple(_make(LoginEndpoint, item) for item in document.get("logins", ())),
             },
@@ -48,6 +49,10 @@ def load(state: Path) -> Endpoints:
         ) from error
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StateError("the address file cannot be read", got=str(error), where=str(path)) from error
+
+
+def _frozen(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _make(kind: type[T], document: dict[str, Any]) -> T:

@@ -273,6 +273,14 @@ class CacheEndpoint:
     (``docs/decisions/0003-cache-routing.md``)."""
     far: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Host by site, for sites that see the cache over a distance; ports and audience are the same."""
+    parent: str = ""
+    """The cache that it reads from; empty if it reads from the storage elements themselves."""
+    mode: str = "user"
+    """Whose rights decide: each reader's (``user``), or those of one group (``group``)."""
+    paths: tuple[str, ...] = ()
+    """Directories at the elements that it gives, without slashes at their ends; empty for all."""
+    schemes: tuple[str, ...] = ("root", "https")
+    """Protocols by which it gives files."""
 
 
 Placed = TypeVar("Placed", StorageEndpoint, CacheEndpoint)

@@ -52,7 +52,7 @@ class Keeper(Service):
                     "client_id": context.client_id("cache"),
                     "secret": str(context.layout.secret("client-cache")),
                     "audience": " ".join(xcache.upstream_audiences(context, cache)),
-                    "scope": "storage.read:/",
+                    "scope": xcache.token_scope(context, cache),
                 }
                 for cache in facility.caches
             ],

@@ -245,10 +245,16 @@ def _clients(context: Context) -> list[dict[str, Any]]:
             "cache",
             "the caches",
             scopes=["storage.read:/"],
-            audiences=_unique(context.addresses[f"{rse}.https"] for rse in context.facility.storage),
+            # Of elements, and of caches that others read from.
+            audiences=_unique(context.addresses[f"{name}.https"] for name in _read_by_caches(context.facility)),
         ),
         _confidential("operator", "the operator", scopes=["openid", "profile", "fts", *_ANYWHERE, *ADMINISTRATION]),
     ]
+
+
+def _read_by_caches(facility: Facility) -> tuple[str, ...]:
+    """Names of what caches read from: elements, and caches behind others."""
+    return (*facility.storage, *(parent for name in facility.caches if (parent := facility.parent_of(name))))
 
 
 def _for_people(context: Context) -> list[str]:

@@ -2,7 +2,12 @@
 
 It works as a forwarding proxy: a reader names the element in the path, ``root://cache:port//roots://element:port//path``
 (see ``docs/decisions/0003-cache-routing.md``). What is kept is named by the path alone, so that all replicas of a file
-share it. Nobody gets anything here that their token does not open at the element.
+share it. Nobody gets anything here that their token does not open at the element; but a cache of a group gives what the
+group may read (:mod:`boathouse.services.groupcache`).
+
+A cache may stand before another one: node, site, region (``docs/decisions/0009-chained-caches.md``). It then has that
+one as its only origin and hands the path on as it is, so a file has the same path, and a token the same meaning, at
+every layer. There what is kept is named by the whole path, with the element in it.
 """
 
 from __future__ import annotations
@@ -10,19 +15,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from boathouse.facility.model import Cache, Facility
+from boathouse.facility.model import Cache, CacheMode, Facility
 from boathouse.plan.addresses import addresses
 from boathouse.plan.model import CacheEndpoint, Certificate, File, PortRequest, Unit
 from boathouse.plan.service import Context, Contribution, Service
-from boathouse.services import xrootd
+from boathouse.services import groupcache, xrootd
 
 _PROXY = """\
 {exports}
 oss.localroot {data}
 ofs.osslib libXrdPss.so
 pss.cachelib libXrdPfc.so
-pss.origin =roots,root
-{permits}
+{origin}
 pfc.ram {memory}
 pfc.blocksize {block_size}
 pfc.prefetch {prefetch}
@@ -78,21 +82,32 @@ def unit_name(cache: str) -> str:
 
 
 def token_file(context: Context, cache: str) -> Path:
-    """The token with which a cache reads from storage elements; the keeper writes and renews it.
+    """The token with which a cache reads; the keeper writes and renews it.
 
-    It needs the scope ``storage.read:/`` and, as audiences, :func:`upstream_audiences`.
+    It needs the scope :func:`token_scope` and, as audiences, :func:`upstream_audiences`.
     """
     return context.run(unit_name(cache)) / "token"
 
 
+def token_scope(context: Context, cache: str) -> str:
+    """What the token of a cache opens: everything, or what the group may read whose cache it is."""
+    return " ".join(f"storage.read:{path}" for path in _paths(context, context.facility.caches[cache]) or ("/",))
+
+
 def upstream_audiences(context: Context, cache: str) -> tuple[str, ...]:
-    """Audiences of the storage elements behind a cache."""
-    return tuple(context.addresses[f"{rse}.root"] for rse in context.facility.upstreams_of(cache))
+    """Audiences of what a cache reads from: its storage elements, or the one cache behind it."""
+    parent = context.facility.parent_of(cache)
+    behind = (parent,) if parent else context.facility.upstreams_of(cache)
+    return tuple(context.addresses[f"{name}.root"] for name in behind)
 
 
-def _upstream_addresses(context: Context, cache: str) -> tuple[str, ...]:
-    keys = [key for rse in context.facility.upstreams_of(cache) for key in _keys(context, cache, rse)]
-    return tuple(dict.fromkeys(context.addresses[key] for key in keys))
+def origins(context: Context, cache: str) -> dict[str, tuple[str, ...]]:
+    """By RSE, each ``host:port`` that may stand for an element in the path of a request; the usual one comes first.
+
+    They are what the last cache of the chain connects to, and the same at every layer of the chain.
+    """
+    last = context.facility.chain_of(cache)[-1]
+    return {rse: _hosts(context, last, rse) for rse in context.facility.upstreams_of(cache)}
 
 
 class Caches(Service):
@@ -134,7 +149,11 @@ class Caches(Service):
                     root=context.url(f"{name}.root", "root"),
                     audience=context.addresses[f"{name}.https"],
                     upstreams=context.facility.upstreams_of(name),
-                    origins={rse: _origins(context, name, rse)[0] for rse in context.facility.upstreams_of(name)},
+                    origins={rse: hosts[0] for rse, hosts in origins(context, name).items()},
+                    parent=context.facility.parent_of(name) or "",
+                    mode=cache.mode.value,
+                    paths=_paths(context, cache),
+                    schemes=("root",) if cache.mode is CacheMode.group and not cache.networks else ("root", "https"),
                     far=context.far_hosts(name),
                 )
                 for name, cache in caches.items()
@@ -145,21 +164,18 @@ class Caches(Service):
     def _unit(context: Context, name: str, cache: Cache) -> Unit:
         unit = unit_name(name)
         data = context.data(unit)
-        upstreams = context.facility.upstreams_of(name)
-        paths = [path for rse in upstreams for path in _origin_paths(context, name, rse)]
-        prefix_of = {rse: element.prefix.rstrip("/") for rse, element in context.facility.storage.items()}
-        exports = [path + prefix_of[rse] for rse in upstreams for path in _origin_paths(context, name, rse)]
+        exports = _exports(context, name, cache)
+        shown = dict.fromkeys((*exports, *_cared(context, name, cache)))
         # A star stands for a name, never for a slash (fnmatch with FNM_PATHNAME).
         not_kept = File(
             context.config(unit, "not-kept"), "".join("/*" * depth + f"/{_RECORDS}\n" for depth in range(_DEEPEST))
         )
-        prefixes = list(dict.fromkeys(prefix_of[rse] for rse in upstreams))
         config = _PROXY.format(
             data=data,
             not_kept=not_kept.path,
             # Read only: else a DELETE would go through to the element.
-            exports="\n".join(f"all.export {path} r/o" for path in (*exports, *prefixes)),
-            permits="\n".join(f"pss.permit {address}" for address in _upstream_addresses(context, name)),
+            exports="\n".join(f"all.export {path} r/o" for path in shown),
+            origin="\n".join(_origin_lines(context, name)),
             memory=_kibibytes(cache.memory),
             block_size=_kibibytes(cache.block_size),
             prefetch=cache.prefetch,
@@ -169,16 +185,16 @@ class Caches(Service):
             page_checksums="cache" if cache.page_checksums else "off",
             stream=context.ports[stream_key(name)],
         )
+        behind = context.facility.parent_of(name) or ", ".join(context.facility.upstreams_of(name))
         return xrootd.server_unit(
             context,
             name=unit,
             key=name,
             site=context.facility.site_of(name),
-            title=f"XCache {name}, in front of {', '.join(upstreams)}",
+            title=f"XCache {name}, in front of {behind}",
+            door=_door(context, name, cache, exports),
             config=config,
             extra_config=cache.extra_config,
-            base_path=", ".join(paths),
-            more_issuers=_CARE.format(url=context.url(CARE), prefixes=", ".join(prefixes)),
             directories=(data,),
             env={
                 "X509_CERT_DIR": str(context.layout.ca_directory),
@@ -191,24 +207,71 @@ class Caches(Service):
         )
 
 
-def _keys(context: Context, cache: str, rse: str) -> tuple[str, ...]:
-    """Port keys by which a cache reaches an element: as its site sees it, which comes first, and the element's own."""
-    seen = context.seen_from(context.facility.site_of(cache), rse)
-    return tuple(dict.fromkeys((f"{seen}.root", f"{rse}.root")))
+def _paths(context: Context, cache: Cache) -> tuple[str, ...]:
+    """Directories that a cache of a group gives; none if it gives whatever a reader's token opens."""
+    if cache.mode is CacheMode.user:
+        return ()
+    return tuple(dict.fromkeys(path for each in groupcache.paths_at_elements(context, cache).values() for path in each))
 
 
-def _origins(context: Context, cache: str, rse: str) -> tuple[str, ...]:
-    """What may stand for an element in the path of a request: each ``host:port`` that the cache connects to."""
-    return tuple(f"{context.addresses[key]}:{context.ports[key]}" for key in _keys(context, cache, rse))
+def _door(context: Context, name: str, cache: Cache, exports: tuple[str, ...]) -> xrootd.Door:
+    care = _CARE.format(url=context.url(CARE), prefixes=", ".join(_cared(context, name, cache)))
+    if cache.mode is CacheMode.group:
+        return groupcache.door(context, unit_name(name), name, exports=exports, care=care)
+    elements = ", ".join(path for hosts in origins(context, name).values() for path in _origin_paths(hosts))
+    return xrootd.token_door(context, unit_name(name), name, elements, more_issuers=care)
 
 
-def _origin_paths(context: Context, cache: str, rse: str) -> tuple[str, ...]:
+def _exports(context: Context, name: str, cache: Cache) -> tuple[str, ...]:
+    """All that readers find at a cache: directories at its elements, the elements' names before them."""
+    below = _directories(context, cache)
+    return tuple(
+        path + directory
+        for rse, hosts in origins(context, name).items()
+        for path in _origin_paths(hosts)
+        for directory in below[rse]
+    )
+
+
+def _cared(context: Context, name: str, cache: Cache) -> tuple[str, ...]:
+    """Directories of what a cache keeps, as it names them; no reader finds anything there unless the two agree."""
+    if context.facility.parent_of(name):
+        return _exports(context, name, cache)
+    if cache.networks:
+        return ()
+    below = _directories(context, cache)
+    return tuple(dict.fromkeys(each for rse in context.facility.upstreams_of(name) for each in below[rse]))
+
+
+def _directories(context: Context, cache: Cache) -> dict[str, tuple[str, ...]]:
+    """By RSE, the directories of an element that a cache gives."""
+    if cache.mode is CacheMode.group:
+        return groupcache.paths_at_elements(context, cache)
+    return {rse: (element.prefix.rstrip("/"),) for rse, element in context.facility.storage.items()}
+
+
+def _origin_lines(context: Context, cache: str) -> list[str]:
+    """Where a cache reads: from the elements that requests name, or from the cache behind it and nowhere else."""
+    parent = context.facility.parent_of(cache)
+    if parent:
+        return [f"pss.origin roots://{_hosts(context, cache, parent)[0]}"]
+    hosts = dict.fromkeys(host.rpartition(":")[0] for each in origins(context, cache).values() for host in each)
+    return ["pss.origin =roots,root", *(f"pss.permit {address}" for address in hosts)]
+
+
+def _hosts(context: Context, cache: str, name: str) -> tuple[str, ...]:
+    """Each ``host:port`` by which a cache reaches a server: as its site sees it, which comes first, and its own."""
+    keys = dict.fromkeys((context.seen_from(context.facility.site_of(cache), name), name))
+    return tuple(f"{context.addresses[f'{key}.root']}:{context.ports[f'{key}.root']}" for key in keys)
+
+
+def _origin_paths(hosts: tuple[str, ...]) -> tuple[str, ...]:
     """What a path through the cache begins with; XRootD has made one slash of two.
 
     ``root:`` is what Rucio puts before a cache's clients; the connection is encrypted all the same, since the
     element insists on it.
     """
-    return tuple(f"/{scheme}:/{origin}" for origin in _origins(context, cache, rse) for scheme in ("roots", "root"))
+    return tuple(f"/{scheme}:/{host}" for host in hosts for scheme in ("roots", "root"))
 
 
 def _kibibytes(size_bytes: float) -> str:

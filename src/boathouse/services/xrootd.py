@@ -11,6 +11,7 @@ for third-party copies and the catalogue's deletions. The issuer gives tokens fo
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -27,7 +28,7 @@ OLDEST_VERSION = (5, 9, 3)
 HEALTH_PATH = "/static/health"
 """Answers without a token, on the https port."""
 
-# Every xrootd of a facility has these lines: where its state is, TLS, and tokens as the only way in.
+# Every xrootd of a facility has these lines: where its state is, TLS, and who gets in.
 _COMMON = """\
 all.sitename {site}
 all.adminpath {admin}
@@ -38,15 +39,19 @@ xrd.port {root_port}
 xrd.tls {certificate} {key}
 # People and services show tokens, never certificates.
 xrd.tlsca noverify
+xrootd.tls all
+ofs.authorize 1
+{door}xrd.protocol tls XrdHttp:{https_port} libXrdHttp.so
+http.staticpreload {health_path} {health}
+"""
+
+# The only way in but for caches of groups.
+_TOKENS = """\
 xrootd.seclib libXrdSec.so
 sec.protocol ztn
 sec.protbind * only ztn
-xrootd.tls all
-ofs.authorize 1
 ofs.authlib libXrdAccSciTokens.so config={scitokens}
-xrd.protocol tls XrdHttp:{https_port} libXrdHttp.so
 http.header2cgi Authorization authz
-http.staticpreload {health_path} {health}
 """
 
 _STORAGE = """\
@@ -118,6 +123,35 @@ def key_cache_directory(context: Context, unit: str) -> Path:
     return context.run(unit) / "cache"
 
 
+@dataclass(frozen=True)
+class Door:
+    """Who gets into a server, and to what."""
+
+    lines: str
+    """Of its configuration."""
+    files: tuple[File, ...]
+    """That these name."""
+
+
+def token_door(
+    context: Context, name: str, key: str, base_path: str, *, trusting: bool = True, more_issuers: str = ""
+) -> Door:
+    """The door for those who show a token for this server: its scopes say which paths it opens.
+
+    Args:
+        context: who the issuers are.
+        name: the unit's name.
+        key: what stands before ``.https`` in the port's key.
+        base_path: paths, comma-separated, below which the paths in token scopes lie.
+        trusting: whether it takes tokens of the other issuers that the facility trusts.
+        more_issuers: sections of ``scitokens.cfg`` that it has besides.
+    """
+    text = _SCITOKENS.format(audience=context.addresses[f"{key}.https"], issuer=context.issuer, base_path=base_path)
+    trusted = trusted_issuers(context.facility, base_path) if trusting else ""
+    scitokens = File(context.config(name, "scitokens.cfg"), text + trusted + more_issuers)
+    return Door(_TOKENS.format(scitokens=scitokens.path), (scitokens,))
+
+
 class StorageElements(Service):
     """The storage elements of all sites."""
 
@@ -166,29 +200,30 @@ def _units(context: Context, rse: str, element: Storage) -> tuple[Unit, Unit]:
     """The element, and its copy door: a second server over the same files."""
     data = files_directory(context, rse)
     config = _STORAGE.format(prefix=element.prefix, data=data)
+    name, copy = unit_name(rse), copy_unit_name(rse)
     server = partial(
         server_unit,
         context,
         site=context.facility.site_of(rse),
-        base_path="/",
         directories=(data, data / element.prefix.lstrip("/")),
     )
     return (
         server(
-            name=unit_name(rse),
+            name=name,
             key=rse,
             title=f"XRootD, storage element {rse}",
+            door=token_door(context, name, rse, "/"),
             config=config,
             extra_config=element.extra_config,
         ),
         server(
-            name=copy_unit_name(rse),
+            name=copy,
             key=copy_key(rse),
             title=f"XRootD, copy door of {rse}, for services only",
+            # Their paths are not ours to check: the transfer service exchanges tokens of other issuers.
+            door=token_door(context, copy, copy_key(rse), "/", trusting=False),
             config=config + _COPY.format(ca=context.layout.ca),
             extra_config="",
-            # Their paths are not ours to check: the transfer service exchanges tokens of other issuers.
-            trusting=False,
         ),
     )
 
@@ -200,14 +235,12 @@ def server_unit(
     key: str,
     site: str,
     title: str,
+    door: Door,
     config: str,
     extra_config: str,
-    base_path: str,
     directories: tuple[Path, ...],
     env: dict[str, str] | None = None,
-    trusting: bool = True,
     files: tuple[File, ...] = (),
-    more_issuers: str = "",
 ) -> Unit:
     """The unit of one xrootd process, for storage elements and caches alike.
 
@@ -217,25 +250,15 @@ def server_unit(
         key: what stands before ``.https`` and ``.root`` in its ports' keys.
         site: where it stands.
         title: one line for people.
+        door: who gets in.
         config: what this kind of server adds to the common configuration.
         extra_config: the operator's own lines; they come last, so they win.
-        base_path: paths, comma-separated, below which the paths in token scopes lie.
         directories: further directories that must exist, in which it may write.
         env: further variables.
-        trusting: whether it takes tokens of the other issuers that the facility trusts.
         files: further files, below its directory of configuration.
-        more_issuers: sections of ``scitokens.cfg`` that it has besides.
     """
-    server, *others = _server_files(
-        context,
-        name=name,
-        key=key,
-        site=site,
-        config=config + _own_lines(extra_config),
-        base_path=base_path,
-        trusting=trusting,
-        more_issuers=more_issuers,
-    )
+    own = _own_lines(extra_config)
+    server, *others = _server_files(context, name=name, key=key, site=site, door=door, config=config + own)
     writes = (_admin_directory(context, name), *directories)
     return Unit(
         name=name,
@@ -295,19 +318,9 @@ def _admin_directory(context: Context, name: str) -> Path:
     return context.run(hashlib.sha256(name.encode()).hexdigest()[:8])
 
 
-def _server_files(
-    context: Context,
-    *,
-    name: str,
-    key: str,
-    site: str,
-    config: str,
-    base_path: str,
-    trusting: bool,
-    more_issuers: str,
-) -> tuple[File, ...]:
+def _server_files(context: Context, *, name: str, key: str, site: str, door: Door, config: str) -> tuple[File, ...]:
     """The configuration of a server, then the files that it names."""
-    scitokens, health = context.config(name, "scitokens.cfg"), context.config(name, "health.json")
+    health = context.config(name, "health.json")
     common = _COMMON.format(
         site=site,
         admin=_admin_directory(context, name),
@@ -315,19 +328,13 @@ def _server_files(
         https_port=context.ports[f"{key}.https"],
         certificate=context.layout.certificate(name),
         key=context.layout.key(name),
-        scitokens=scitokens,
+        door=door.lines,
         health=health,
         health_path=HEALTH_PATH,
     )
-    audience = context.addresses[f"{key}.https"]
     return (
         File(context.config(name, "xrootd.cfg"), common + config),
-        File(
-            scitokens,
-            _SCITOKENS.format(audience=audience, issuer=context.issuer, base_path=base_path)
-            + (trusted_issuers(context.facility, base_path) if trusting else "")
-            + more_issuers,
-        ),
+        *door.files,
         File(health, '{"status": "ok"}\n'),
     )
 

@@ -2,6 +2,9 @@
 
 ``box``
     two deterministic elements, one that is not, and a cache in front of the first two.
+``layered``
+    another box: two elements, a chain of three caches in front of them (``LAYERS``, from the reader's side a node's, a
+    site's and a region's), one cache that gives a group's data to a network, and one that gives them by claim.
 """
 
 from __future__ import annotations
@@ -42,6 +45,32 @@ FACILITY = {
     },
     "network": {"default": {"rtt": "4 ms", "bandwidth": "4 Gbit/s"}},
 }
+
+LAYERED = {
+    "name": "layered",
+    "vo": "escape",
+    "sites": {
+        "NORTH": {
+            "storage": {"NORTH-DISK": {"qos": "FAST"}, "NORTH_RAW": {"qos": "FAST", "deterministic": False}},
+            "caches": {
+                "NORTH-CACHE": {"upstreams": ["NORTH-DISK", "SOUTH-DISK"], "size": "1 GB"},
+                "NORTH-NODE": {"level": "node", "upstreams": ["NORTH-SITE"], "size": "1 GB"},
+                "NORTH-SITE": {"level": "site", "upstreams": ["REGION"], "size": "1 GB"},
+                "NORTH-OPEN": {"mode": "group", "group": "cms", "networks": ["127.0.5.0/24"], "size": "1 GB"},
+                "NORTH-CLAIM": {"mode": "group", "group": "magic", "upstreams": ["REGION"], "size": "1 GB"},
+            },
+        },
+        "SOUTH": {
+            "storage": {"SOUTH-DISK": {"qos": "SAFE"}},
+            "caches": {"REGION": {"level": "region", "upstreams": ["NORTH-DISK", "SOUTH-DISK"], "size": "1 GB"}},
+        },
+    },
+    "groups": {"cms": {}, "magic": {"embargoed": True}},
+    "scopes": {"cms": {"group": "cms"}, "magic": {"group": "magic"}},
+}
+
+LAYERS = ("NORTH-NODE", "NORTH-SITE", "REGION")
+"""The chain, from the reader's side to the lake's."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +113,9 @@ class Box(Units):
     def url(self, name: str, path: str) -> str:
         return self.context.url(f"{name}.https") + path
 
-    def through_cache(self, name: str, path: str, scheme: str = "https") -> str:
+    def through_cache(self, name: str, path: str, scheme: str = "https", cache: str = "NORTH-CACHE") -> str:
         return (
-            self.context.url(f"NORTH-CACHE.{scheme}", scheme)
+            self.context.url(f"{cache}.{scheme}", scheme)
             + "//"
             + self.context.url(f"{name}.root", "roots")
             + f"/{path}"
@@ -125,7 +154,8 @@ class Box(Units):
     def write_service_tokens(self) -> None:
         """What the keeper does for caches."""
         for name in self.context.facility.caches:
-            token = self.token("storage.read:/", aud=list(xcache.upstream_audiences(self.context, name)))
+            scope, audiences = xcache.token_scope(self.context, name), xcache.upstream_audiences(self.context, name)
+            token = self.token(scope, aud=list(audiences), life_s=3600)
             write_atomically(xcache.token_file(self.context, name), token, self.state.account, mode=0o600)
 
 
@@ -136,6 +166,16 @@ def box(programs: Programs) -> Iterator[Box]:
             made.trust(name, made.issuer.url, made.issuer.jwks)
         made.write_service_tokens()
         made.start("network", *made.servers)
+        yield made
+
+
+@pytest.fixture(scope="package")
+def layered(programs: Programs) -> Iterator[Box]:
+    with scratch() as directory, Box(LAYERED, programs, directory) as made:
+        for name in made.servers:
+            made.trust(name, made.issuer.url, made.issuer.jwks)
+        made.write_service_tokens()
+        made.start(*made.servers)
         yield made
 
 

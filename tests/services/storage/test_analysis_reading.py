@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -22,7 +23,10 @@ from boathouse.analysis.sources import Access, RemoteSource
 from boathouse.compute.inline import Inline
 from boathouse.compute.local import LocalDask
 from boathouse.errors import AuthError, BoathouseError, StorageError
+from boathouse.lake.routing import Router
 from boathouse.testing.wait import wait_for
+
+from .conftest import LAYERS
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "analysis" / "dimuon.py"
 NAMES = ("NORTH-DISK", "SOUTH-DISK", "NORTH-CACHE")
@@ -268,7 +272,52 @@ def test_a_dead_cache_is_passed_by(box, job, stored) -> None:
     finally:
         box.start("cache-north-cache")
     job.check(result)
-    assert len({attempt.url for attempt in result.failed}) == len(stored.files)
+    cache = box.context.url("NORTH-CACHE.root", "root")
+    assert result.failed
+    assert all(attempt.url.startswith(cache) for attempt in result.failed)
+
+
+@pytest.fixture
+def near(layered, local, tmp_path) -> tuple[Dataset, Access]:
+    """The files as the lake client lists them for readers at NORTH, with replicas at SOUTH; and a person's token."""
+    for file in local.files:
+        layered.put("SOUTH-DISK", lake_path(file), Path(file.name).read_bytes())
+    layers = tuple(cache for cache in layered.plan.endpoints.caches if cache.name in LAYERS)
+    router = Router(replace(layered.plan.endpoints, caches=layers), "NORTH")
+    routed = with_urls(local)
+    files = (
+        replace(file, urls=router.ways({root(layered, "SOUTH-DISK", file): "SOUTH-DISK"}, file.name))
+        for file in routed.files
+    )
+    write_token(
+        tmp_path / "token", layered.token("storage.read:/lake/cms", *layered.context.facility.caches, "SOUTH-DISK")
+    )
+    return replace(routed, files=tuple(files)), Access(str(tmp_path / "token"), str(layered.context.layout.ca_bundle))
+
+
+def served_by(result: Histograms) -> set[str]:
+    return {urlsplit(url).netloc for account in result.accounts for url in account.urls}
+
+
+def test_a72_a80_readers_go_through_the_cache_of_their_node_or_to_the_next_layer(layered, reference, near) -> None:
+    """And ask what failed last for a while: the second file goes to the next layer at once."""
+    dataset, access = near
+    node, site = (urlsplit(layered.context.url(f"{name}.root", "root")).netloc for name in LAYERS[:2])
+    with LocalDask(1, environment=access.environment()) as dask:
+        first = run(tasks.load(EXAMPLE), dataset, dask, access=access)
+        layered.stop("cache-north-node")
+        try:
+            second = run(tasks.load(EXAMPLE), dataset, dask, access=access)
+        finally:
+            layered.start("cache-north-node")
+    assert_same(first, reference)
+    assert served_by(first) == {node}
+    assert first.failed == ()
+    assert_same(second, reference)
+    assert served_by(second) == {site}
+    # Once as it had been opened before, once by each protocol.
+    assert 1 <= len(second.failed) <= 3
+    assert {urlsplit(attempt.url).hostname for attempt in second.failed} == {node.partition(":")[0]}
 
 
 def test_a_server_may_die_in_the_middle(box, job, stored) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 from urllib.parse import urlsplit
 
-from boathouse.lake.access import through_cache
+from boathouse.lake.routing import through_cache
 
 SEEN, CACHE = "NORTH>SOUTH-DISK", "NORTH-CACHE"
 BLOCK_BYTES = 524_288

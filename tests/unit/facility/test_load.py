@@ -64,7 +64,7 @@ sites:
     shown = [(problem.what, str(problem.where).rpartition("facility.yaml")[2]) for problem in caught.value.problems]
     assert shown == [
         ("unknown key 'capcity' in sites.CNAF.storage.CNAF-STORM", ":6:31"),
-        ("there is no storage element 'DESY-DCACHE'", ":8:33"),
+        ("there is no storage element or cache 'DESY-DCACHE'", ":8:33"),
         ("two storage elements or caches are called CNAF-STORM", ":11:7"),
     ]
     assert caught.value.exit_code == 3

@@ -152,8 +152,69 @@ _BROKEN = [
     ("element_names", "CNAF-XCACHE:", "CNAF-STORM:", "two storage elements or caches are called CNAF-STORM"),
     ("element_names", "CNAF-XCACHE:", "CNAF--XCACHE:", "'CNAF--XCACHE' cannot be an RSE name"),
     ("site_names", "groups:", "  Cnaf: {}\ngroups:", "sites CNAF and Cnaf differ in capitals only"),
-    ("upstreams", "[CNAF-STORM]", "[DESY-DCACHE]", "there is no storage element 'DESY-DCACHE'"),
-    ("upstreams", "[CNAF-STORM]", "[CNAF-XCACHE]", "there is no storage element 'CNAF-XCACHE'"),
+    ("upstreams", "[CNAF-STORM]", "[DESY-DCACHE]", "there is no storage element or cache 'DESY-DCACHE'"),
+    (
+        "upstreams",
+        "[CNAF-STORM]}",
+        "[CNAF-STORM, OTHER]}\n      OTHER: {level: region}",
+        "CNAF-XCACHE has a cache and something else behind it",
+    ),
+    ("modes", "[CNAF-STORM]}", "[CNAF-STORM], group: cms}", "CNAF-XCACHE is no cache of a group"),
+    ("modes", "[CNAF-STORM]}", "[CNAF-STORM], mode: group}", "CNAF-XCACHE is the cache of no group"),
+    ("modes", "[CNAF-STORM]}", "[CNAF-STORM], mode: group, group: csm}", "there is no group 'csm'"),
+    (
+        "modes",
+        GOOD,
+        GOOD.replace("[CNAF-STORM]}", "[CNAF-STORM], mode: group, group: cms, networks: [10.0.0.0/24]}").replace(
+            "cms: {}", "cms: {embargoed: true}"
+        ),
+        "CNAF-XCACHE would open the embargoed data of cms to a network",
+    ),
+    (
+        "modes",
+        GOOD,
+        GOOD.replace("[CNAF-STORM]}", "[CNAF-STORM], mode: group, group: cms}").replace(
+            "scopes:\n  cms: {group: cms}", "scopes: {}"
+        ),
+        "there is nothing that CNAF-XCACHE may give",
+    ),
+    (
+        "networks",
+        "[CNAF-STORM]}",
+        "[CNAF-STORM], mode: group, group: cms, networks: ['fd00::/8']}",
+        "CNAF-XCACHE has an IPv4 address only",
+    ),
+    (
+        "networks",
+        "[CNAF-STORM]}",
+        "[CNAF-STORM], mode: group, group: cms, networks: [10.0.0.0/15]}",
+        "CNAF-XCACHE would have to know too many addresses",
+    ),
+    (
+        "group_behind",
+        "[CNAF-STORM]}",
+        "[OTHER]}\n      OTHER: {mode: group, group: cms}",
+        "CNAF-XCACHE reads from OTHER, which gives what one group may read",
+    ),
+    ("chains", "[CNAF-STORM]", "[CNAF-XCACHE]", "cache CNAF-XCACHE stands behind itself"),
+    (
+        "chains",
+        "[CNAF-STORM]}",
+        "[OTHER]}\n      OTHER: {upstreams: [THIRD]}\n      THIRD: {upstreams: [OTHER]}",
+        "cache OTHER stands behind itself",
+    ),
+    (
+        "chains",
+        "[CNAF-STORM]}",
+        "[OTHER], level: region}\n      OTHER: {level: site}",
+        "CNAF-XCACHE, of level region, reads from OTHER, of level site",
+    ),
+    (
+        "chains",
+        "[CNAF-STORM]}",
+        "[OTHER], level: node}\n      OTHER: {level: node}",
+        "CNAF-XCACHE, of level node, reads from OTHER, of level node",
+    ),
     ("upstreams", "[CNAF-STORM]", "[CNAF-STORM, CNAF-STORM]", "CNAF-STORM stands twice in upstreams"),
     ("upstreams", "[CNAF-STORM]", "[]", "cache CNAF-XCACHE has no upstream"),
     ("protocols", "{qos: FAST}", "{qos: FAST, protocols: [root]}", "CNAF-STORM lacks https and davs"),

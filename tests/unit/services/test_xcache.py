@@ -11,7 +11,7 @@ from boathouse.facility.model import Facility
 from boathouse.lake.names import Did, hash_path
 from boathouse.plan.model import Layout
 from boathouse.plan.service import Context, Programs
-from boathouse.services.xcache import Caches, token_file, unit_name, upstream_audiences
+from boathouse.services.xcache import Caches, token_file, token_scope, unit_name, upstream_audiences
 from boathouse.services.xrootd import StorageElements
 
 DOCUMENT = {
@@ -29,9 +29,21 @@ DOCUMENT = {
                     "block_size": "128 KiB",
                     "prefetch": 8,
                 },
+                "SITE": {"upstreams": ["SOME"]},
+                "NODE": {"level": "node", "upstreams": ["SITE"]},
+                "OPEN": {"mode": "group", "group": "cms", "networks": ["10.0.0.0/23", "192.0.2.7/32"]},
+                "CLAIM": {"mode": "group", "group": "magic", "upstreams": ["ONE"]},
             },
         },
     },
+    "groups": {"cms": {}, "magic": {"embargoed": True}, "lst": {"embargoed": True}},
+    "scopes": {
+        "cms": {"group": "cms"},
+        "magic": {"group": "magic"},
+        "lst": {"group": "lst"},
+        "group.x": {"group": "cms"},
+    },
+    "users": {"alice": {"groups": ["magic"]}},
 }
 
 
@@ -106,12 +118,56 @@ def test_the_service_token(context, units):
     assert unit.env["X509_CERT_DIR"] == str(context.layout.ca_directory)
 
 
+def test_a71_a_chained_cache_reads_from_its_parent_alone_and_keeps_the_paths(context, units):
+    for name, parent in (("SITE", "SOME"), ("NODE", "SITE")):
+        config = lines(units[unit_name(name)])
+        host = f"{context.addresses[f'{parent}.root']}:{context.ports[f'{parent}.root']}"
+        assert [line for line in config if line.startswith(("pss.origin", "pss.permit"))] == [
+            f"pss.origin roots://{host}"
+        ]
+        assert [line for line in config if line.startswith("all.export")] == [
+            line for line in lines(units["cache-some"]) if line.startswith("all.export /root")
+        ]
+        assert upstream_audiences(context, name) == (context.addresses[f"{parent}.root"],)
+    endpoints = {endpoint.name: endpoint for endpoint in Caches().plan(context).caches}
+    assert endpoints["NODE"].origins == endpoints["SOME"].origins
+    assert [endpoints[name].parent for name in ("NODE", "SITE", "SOME")] == ["SITE", "SOME", ""]
+    assert units["cache-node"].title == "XCache NODE, in front of SITE"
+
+
+def test_a52_a_cache_that_lets_in_a_network_has_nothing_that_is_embargoed(context, units):
+    text = "".join(file.text for file in units["cache-open"].files)
+    assert "/lake/cms" in text
+    assert not any(name in text + token_scope(context, "OPEN") for name in ("magic", "lst", "alice", "ztn", "authz"))
+    assert token_scope(context, "OPEN").split()[:2] == ["storage.read:/lake/cms", "storage.read:/lake/group/x"]
+    allowed = [line for line in lines(units["cache-open"]) if line.startswith("xrd.allow")]
+    assert allowed[:3] == [f"xrd.allow host {address}" for address in ("127.0.1.18", "127.0.0.1", "10.0.0.0")]
+    assert allowed[-2:] == [f"xrd.allow host {address}" for address in ("10.0.1.255", "192.0.2.7")]
+    assert len(allowed) == 2 + 512 + 1
+
+
+def test_a74_a_cache_that_lets_in_by_claim_has_what_the_group_may_read(context, units):
+    text = "".join(file.text for file in units["cache-claim"].files)
+    assert "lst" not in text + token_scope(context, "CLAIM")
+    assert lines(units["cache-claim"], "authdb") == [
+        "g /escape/magic "
+        + " ".join(
+            f"/{scheme}:/127.0.1.11:2001/lake/{path}/ rl"
+            for scheme in ("roots", "root")
+            for path in ("cms", "magic", "group/x", "group.x")
+        )
+    ]
+    endpoint = Caches().plan(context).caches[-1]
+    assert (endpoint.mode, endpoint.schemes) == ("group", ("root",))
+    assert endpoint.paths == ("/lake/cms", "/lake/magic", "/lake/group/x", "/lake/group.x", *endpoint.paths[4:])
+
+
 def test_the_operators_lines_come_last(units):
     assert lines(units["cache-all"])[-1] == "pfc.trace info"
 
 
 def test_endpoints(context):
-    whole, some = Caches().plan(context).caches
+    whole, some, *_ = Caches().plan(context).caches
     assert whole.upstreams == ("ONE", "TWO", "THREE")
     assert whole.origins == {rse: context.url(f"{rse}.root").removeprefix("https://") for rse in whole.upstreams}
     assert (some.name, some.site, some.level, some.audience) == ("SOME", "NORTH", "region", "127.0.1.15")
