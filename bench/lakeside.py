@@ -14,7 +14,7 @@ import urllib3
 
 from bench.curl import curl_parallel
 from bench.nginx import nginx_unit
-from boathouse.lake.access import through_cache
+from boathouse.lake.routing import through_cache
 from boathouse.plan.model import StorageEndpoint
 from boathouse.plan.service import Programs
 from boathouse.run import programs as installed
