@@ -10,8 +10,10 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from bench.columns import COLUMNS
 from bench.cpu import cpu_s
@@ -36,13 +38,15 @@ class Size:
     events: int
     turns: int
     distant: tuple[str, ...]
+    layers: tuple[int, ...]
+    """Through how many caches."""
     load_s: float
     tokens: int
 
 
 SIZES = {
-    Effort.full: Size(200_000_000, 1_000_000, 5, tuple(DISTANCES_MS), load_s=4.0, tokens=10_000),
-    Effort.quick: Size(4_000_000, 20_000, 1, (_MIDDLE,), load_s=0.2, tokens=2_000),
+    Effort.full: Size(100_000_000, 500_000, 3, tuple(DISTANCES_MS), (1, 2, 3), load_s=4.0, tokens=10_000),
+    Effort.quick: Size(4_000_000, 20_000, 1, (_MIDDLE,), (1, 3), load_s=0.2, tokens=2_000),
 }
 
 Reads = dict[str, list[float]]
@@ -62,37 +66,44 @@ def measure(effort: Effort) -> list[Row]:
 def _streams(lake: Lakeside, size: Size) -> Iterator[Row]:
     (source,) = random_files(lake.work / "stream", count=1, size_bytes=size.stream_bytes)
     (local,) = lake.place(source, LOCAL, names=1)
-    for rse in size.distant:
-        names = lake.place(source, rse, names=size.turns)
-        reads: Reads = {"direct": [], "cold": [], "warm": [], "local": [], "cold by nginx": [], "warm by nginx": []}
-        reads |= {"cold over https": [], "warm over https": []}
-        https = lake.place(source, rse, names=size.turns)
-        for name, other in zip(names, https, strict=True):
-            reads["direct"].append(_stream(lake, lake.direct(rse, name)))
-            reads["cold"].append(_stream(lake, lake.cached(rse, name)))
-            reads["warm"].append(_stream(lake, lake.cached(rse, name)))
-            reads["local"].append(_stream(lake, lake.direct(LOCAL, local)))
-            if rse == _MIDDLE:
-                for state in ("cold", "warm"):
-                    reads[f"{state} over https"].append(_fetch(lake, lake.cached(rse, other, "https")))
-                    reads[f"{state} by nginx"].append(_fetch(lake, lake.through_nginx(rse, other)))
-        what = f"{size.stream_bytes / 1e6:.0f} MB from {DISTANCES_MS[rse]} ms away"
-        rate = {way: _rate(size.stream_bytes, seconds) for way, seconds in reads.items() if seconds}
-        yield _stream_row(rse, what, rate)
-        if rse == _MIDDLE:
+    megabytes = f"{size.stream_bytes / 1e6:.0f} MB"
+    for rse, layers in itertools.product(size.distant, size.layers):
+        reads = _in_turns(lake, size, source, rse=rse, layers=layers, read=partial(_stream, lake), local=local)
+        rate = {way: _rate(size.stream_bytes, seconds) for way, seconds in reads.items()}
+        what = f"xrdcp of {megabytes} from {DISTANCES_MS[rse]} ms away"
+        yield _layers_row("cache.stream", what, "MB/s", rate, rse=rse, layers=layers)
+        if (rse, layers) == (_MIDDLE, 1):
             yield from _target_rows(what, rate, reads)
+    yield from _nginx_rows(lake, size, source, f"curl of {megabytes} from {DISTANCES_MS[_MIDDLE]} ms away over https")
 
 
-def _stream_row(rse: str, what: str, rate: dict[str, float]) -> Row:
+def _stream(lake: Lakeside, url: str) -> float:
+    return timed(lambda: lake.stream(url))
+
+
+def _in_turns(
+    lake: Lakeside, size: Size, source: Path, *, rse: str, layers: int, read: Callable[[str], float], local: str
+) -> Reads:
+    """Read a file of a new name every turn: from its element, through caches that keep nothing of it yet, and again."""
+    reads: Reads = {"direct": [], "cold": [], "warm": [], "local": []}
+    for name in lake.place(source, rse, names=size.turns):
+        reads["direct"].append(read(lake.direct(rse, name)))
+        reads["cold"].append(read(lake.cached(rse, name, layers=layers)))
+        reads["warm"].append(read(lake.cached(rse, name, layers=layers)))
+        reads["local"].append(read(lake.direct(LOCAL, local)))
+    return reads
+
+
+def _layers_row(row: str, what: str, unit: str, rate: Mapping[str, float], *, rse: str, layers: int) -> Row:
     return Row(
-        id="cache.stream",
-        what=f"xrdcp of {what}, kept by the cache",
-        unit="MB/s",
+        id=row,
+        what=f"{what}, kept by {'a cache' if layers == 1 else f'{layers} caches in a chain'}",
+        unit=unit,
         better="higher",
         ours=rate["warm"],
-        peers={"not kept yet": rate["cold"], "without the cache": rate["direct"]},
+        peers={"not kept yet": rate["cold"], "without a cache": rate["direct"]},
         limit=rate["local"],
-        target="faster than without the cache, where there is a distance",
+        target="faster than without a cache, where there is a distance",
         met=rate["warm"] > rate["direct"] or not DISTANCES_MS[rse],
     )
 
@@ -101,18 +112,18 @@ def _target_rows(what: str, rate: dict[str, float], reads: Reads) -> Iterator[Ro
     overhead, slower = _ratio(reads["cold"], reads["direct"]), _ratio(reads["warm"], reads["local"])
     yield Row(
         id="cache.cold_overhead",
-        what=f"xrdcp of {what} through the cache, which has nothing of it",
+        what=f"{what} through a cache that has nothing of it",
         unit="MB/s",
         better="higher",
         ours=rate["cold"],
-        peers={"without the cache": rate["direct"]},
+        peers={"without a cache": rate["direct"]},
         limit=rate["direct"],
-        target=f"at most 1.05 of the time without the cache (this run: {overhead:.2f})",
+        target=f"at most 1.05 of the time without a cache (this run: {overhead:.2f})",
         met=overhead <= 1.05,
     )
     yield Row(
         id="cache.warm",
-        what=f"xrdcp of {what} through the cache, which keeps it",
+        what=f"{what} through a cache that keeps it",
         unit="MB/s",
         better="higher",
         ours=rate["warm"],
@@ -121,25 +132,26 @@ def _target_rows(what: str, rate: dict[str, float], reads: Reads) -> Iterator[Ro
         target=f"at most 1.2 of the time of a local element (this run: {slower:.2f})",
         met=slower <= 1.2,
     )
+
+
+def _nginx_rows(lake: Lakeside, size: Size, source: Path, what: str) -> Iterator[Row]:
+    reads: Reads = {"cold": [], "warm": [], "cold by nginx": [], "warm by nginx": []}
+    for name in lake.place(source, _MIDDLE, names=size.turns):
+        for state in ("cold", "warm"):
+            reads[state].append(timed(partial(lake.fetch, lake.cached(_MIDDLE, name, "https"))))
+            reads[f"{state} by nginx"].append(timed(partial(lake.fetch, lake.through_nginx(_MIDDLE, name))))
+    rate = {way: _rate(size.stream_bytes, seconds) for way, seconds in reads.items()}
     for state in ("cold", "warm"):
         yield Row(
             id=f"cache.vs_nginx.{state}",
-            what=f"curl of {what} over https, {state}; nginx gives what it keeps to everybody",
+            what=f"{what}, {state}; nginx gives what it keeps to everybody",
             unit="MB/s",
             better="higher",
-            ours=rate[f"{state} over https"],
+            ours=rate[state],
             peers={"nginx, slices of 4 MiB": rate[f"{state} by nginx"]},
             target="no slower than nginx",
-            met=rate[f"{state} over https"] >= rate[f"{state} by nginx"],
+            met=rate[state] >= rate[f"{state} by nginx"],
         )
-
-
-def _stream(lake: Lakeside, url: str) -> float:
-    return timed(lambda: lake.stream(url))
-
-
-def _fetch(lake: Lakeside, url: str) -> float:
-    return timed(lambda: lake.fetch(url))
 
 
 def _rate(size_bytes: int, seconds: Sequence[float]) -> float:
@@ -158,28 +170,15 @@ def _columns(lake: Lakeside, size: Size) -> Iterator[Row]:
     (sample,) = generate(Sample(events=size.events, files=1), lake.work / "samples")
     access = Access(str(lake.token_file), str(lake.ca))
     (local,) = lake.place(sample.path, LOCAL, names=1)
-    for rse in size.distant:
-        reads: Reads = {"direct": [], "cold": [], "warm": [], "local": []}
-        for name in lake.place(sample.path, rse, names=size.turns):
-            reads["direct"].append(_read_columns(lake.direct(rse, name), access))
-            reads["cold"].append(_read_columns(lake.cached(rse, name), access))
-            reads["warm"].append(_read_columns(lake.cached(rse, name), access))
-            reads["local"].append(_read_columns(lake.direct(LOCAL, local), access))
+    for rse, layers in itertools.product(size.distant, size.layers):
+        read = partial(_read_columns, access)
+        reads = _in_turns(lake, size, sample.path, rse=rse, layers=layers, read=read, local=local)
         rate = {way: size.events / 1e6 / statistics.median(seconds) for way, seconds in reads.items()}
-        yield Row(
-            id="cache.columns",
-            what=f"uproot reads {' and '.join(COLUMNS)} of {size.events:,} events, {DISTANCES_MS[rse]} ms away, kept",
-            unit="million events/s",
-            better="higher",
-            ours=rate["warm"],
-            peers={"not kept yet": rate["cold"], "without the cache": rate["direct"]},
-            limit=rate["local"],
-            target="faster than without the cache, where there is a distance",
-            met=rate["warm"] > rate["direct"] or not DISTANCES_MS[rse],
-        )
+        what = f"uproot reads {' and '.join(COLUMNS)} of {size.events:,} events, {DISTANCES_MS[rse]} ms away"
+        yield _layers_row("cache.columns", what, "million events/s", rate, rse=rse, layers=layers)
 
 
-def _read_columns(url: str, access: Access) -> float:
+def _read_columns(access: Access, url: str) -> float:
     """In a process of its own, as every client begins: with no connection open."""
     command = [sys.executable, "-m", "bench.columns", url, access.token_file, access.ca_bundle]
     done = subprocess.run(command, env={**os.environ, **access.environment()}, stdout=subprocess.PIPE, check=True)

@@ -1,4 +1,4 @@
-"""A cache, elements at three distances from it, and nginx as its peer: what reads are measured on."""
+"""Three caches in a chain, elements at three distances from them, and nginx: what reads are measured on."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from boathouse.testing.issuer import KeyIssuer
 from boathouse.testing.scratch import scratch
 from boathouse.testing.units import Units
 
-HERE, LOCAL, CACHE = "HERE", "LOCAL-DISK", "LOCAL-CACHE"
+HERE, LOCAL = "HERE", "LOCAL-DISK"
+LAYERS = ("REGION-CACHE", "SITE-CACHE", "NODE-CACHE")
+"""The chain, from the elements' side to the readers': a read through so many layers is one through the last of them."""
 DISTANCES_MS = {LOCAL: 0, "MIDDLE-DISK": 10, "FAR-DISK": 25}
 """One way from the readers' site to each element, in milliseconds."""
 FOLDER = "/lake/bench"
@@ -32,7 +34,14 @@ _FACILITY = {
     "name": "bench",
     "vo": "escape",
     "sites": {
-        HERE: {"storage": {LOCAL: {"qos": "FAST"}}, "caches": {CACHE: {"size": "12 GB"}}},
+        HERE: {
+            "storage": {LOCAL: {"qos": "FAST"}},
+            "caches": {
+                "REGION-CACHE": {"level": "region", "size": "16 GB"},
+                "SITE-CACHE": {"level": "site", "upstreams": ["REGION-CACHE"], "size": "16 GB"},
+                "NODE-CACHE": {"level": "node", "upstreams": ["SITE-CACHE"], "size": "16 GB"},
+            },
+        },
         "MIDDLE": {"storage": {"MIDDLE-DISK": {"qos": "SAFE"}}},
         "FAR": {"storage": {"FAR-DISK": {"qos": "SAFE"}}},
     },
@@ -65,7 +74,7 @@ class Lakeside(Units):
 
     @property
     def audiences(self) -> list[str]:
-        """Of all elements and the cache."""
+        """Of all elements and caches."""
         elements = [each.audience for each in self.endpoints.storage]
         return [*elements, *(cache.audience for cache in self.endpoints.caches)]
 
@@ -74,12 +83,13 @@ class Lakeside(Units):
         return self.issuer.sign({"sub": "reader", "aud": list(audience), "scope": scope}, life_s=6 * 3600)
 
     def up(self) -> None:
-        """Start the elements, the cache, the network and nginx."""
+        """Start the elements, the caches, the network and nginx."""
         servers = [name for name in self.units if name.startswith(("se-", "cache-"))]
         for name in servers:
             self.trust(name, self.issuer.url, self.issuer.jwks)
-        lent = self.sign("storage.read:/", xcache.upstream_audiences(self.context, CACHE))
-        write_atomically(xcache.token_file(self.context, CACHE), lent, self.state.account, mode=0o600)
+        for cache in LAYERS:
+            lent = self.sign(xcache.token_scope(self.context, cache), xcache.upstream_audiences(self.context, cache))
+            write_atomically(xcache.token_file(self.context, cache), lent, self.state.account, mode=0o600)
         self.start("network", *servers)
         origins = {rse: urlsplit(each.https).netloc for rse, each in self._seen.items()}
         self.units["nginx"] = nginx_unit(self, origins)
@@ -112,9 +122,9 @@ class Lakeside(Units):
         """The element itself, over the XRootD protocol."""
         return f"{self._seen[rse].root}/{FOLDER}/{name}"
 
-    def cached(self, rse: str, name: str, scheme: str = "root") -> str:
-        """The same through the cache."""
-        cache = next(each for each in self.endpoints.caches if each.name == CACHE)
+    def cached(self, rse: str, name: str, scheme: str = "root", *, layers: int = 1) -> str:
+        """The same through so many caches."""
+        cache = next(each for each in self.endpoints.caches if each.name == LAYERS[layers - 1])
         near = f"{self._near[rse].root}/{FOLDER}/{name}"
         return next(url for url in through_cache(cache, [near], self.endpoints) if url.startswith(scheme))
 
