@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -120,6 +121,8 @@ def test_a_logout_works_while_the_issuer_is_down(lake_box: Box, session: Session
 def test_ctrl_c_at_the_password_prompt_is_an_interruption(lake_box: Box, session: Session) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
+        # A test run in a shell's background ignores it, and so would its child.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         command = [sys.executable, "-m", "boathouse.cli", "login", "--user", "bob"]
         os.execve(sys.executable, command, environment(lake_box, session))
     shown = b""
