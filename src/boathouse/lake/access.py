@@ -53,7 +53,8 @@ def files(
     wanted = list(dids)
     router = Router(endpoints if prefer == "cache" else replace(endpoints, caches=()), site)
     found: dict[Did, LakeFile] = {}
-    for replicas in catalogue.replicas(wanted, schemes=("root", "https", "davs")):
+    # Whoever reads through caches reads from inside the facility, and parts of files; the others fetch them.
+    for replicas in catalogue.replicas(wanted, schemes=("root", "https", "davs"), lan=prefer == "cache"):
         found[replicas.did] = _file(replicas, router)
     if not found:
         for did in wanted:

@@ -283,15 +283,18 @@ class Catalogue:
         schemes: Sequence[str] | None = None,
         rse_expression: str | None = None,
         all_states: bool = False,
+        lan: bool = False,
     ) -> Iterator[Replicas]:
         """Replicas of files, or of all files of datasets; DIDs that do not exist are left out.
 
-        Without ``all_states`` only what can be read now is listed.
+        Without ``all_states`` only what can be read now is listed. URLs are in the order of their protocols'
+        priorities: of those for readers inside the facility with ``lan``, else of those for everybody.
         """
         for batch in batches(dids):
             document: Json = {"dids": [_name(did) for did in batch], "all_states": all_states}
             document["schemes"] = list(schemes) if schemes else None
             document["rse_expression"] = rse_expression
+            document["domain"] = "lan" if lan else "wan"
             for line in self.rest.lines("POST", "/replicas/list", document):
                 yield _replicas(line)
 

@@ -8,7 +8,7 @@ geography of their public addresses, and knows of no caches (``docs/decisions/00
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
 from urllib.parse import urlsplit
 
@@ -67,22 +67,25 @@ class Router:
         """All URLs by which a reader may get a file, best first.
 
         Args:
-            replicas: RSE by URL of each replica, as the catalogue names it.
+            replicas: RSE by URL of each replica, as the catalogue names it; those of one RSE in the order of the
+                priorities of their protocols.
             name: the file's. Replicas that are equally far are ordered by it: all readers take the same one, which
                 caches then keep once, and files are spread over elements.
         """
         here = {rse for rse in replicas.values() if self._site is not None and self._site_of.get(rse) == self._site}
-        found: list[tuple[tuple[int, str, bool, bytes, bool], str]] = []
+        orders: dict[str, list[str]] = {}
         for url, rse in replicas.items():
+            orders.setdefault(rse, []).append(url)
+        found: list[tuple[tuple[int, str, bool, bytes, int], str]] = []
+        for url, rse in replicas.items():
+            order = _order(orders[rse])
             away = rse not in here
             weight = hashlib.blake2b(f"{name} {rse}".encode(), digest_size=8).digest()
             direct = Distance.storage if away else Distance.own_storage
-            found.append(((direct, "", away, weight, _is_slower(url)), self._seen(url)))
+            found.append(((direct, "", away, weight, order(url)), self._seen(url)))
             for way in self._caches:
                 distance = way.distance_with(away=away, local=bool(here))
-                found += [
-                    ((distance, way.cache.name, away, weight, _is_slower(each)), each) for each in way.through(url)
-                ]
+                found += [((distance, way.cache.name, away, weight, order(each)), each) for each in way.through(url)]
         return tuple(url for _, url in sorted(found))
 
     def _seen(self, url: str) -> str:
@@ -118,14 +121,14 @@ class _Way:
         return not paths or any(path.startswith(f"/{each}/") for each in paths)
 
 
-def through_cache(cache: CacheEndpoint, urls: Iterable[str], endpoints: Endpoints) -> list[str]:
+def through_cache(cache: CacheEndpoint, urls: Sequence[str], endpoints: Endpoints) -> list[str]:
     """URLs by which a cache gives the same file; none if it does not serve those storage elements.
 
     The cache is a forwarding proxy: the element's URL follows the cache's own, with the host by which the cache knows
     the element (``docs/decisions/0003-cache-routing.md``).
     """
     way = _Way(cache, Distance.site, leaves=False, elements=_elements(cache, endpoints))
-    return sorted((each for url in urls for each in way.through(url)), key=_is_slower)
+    return sorted((each for url in urls for each in way.through(url)), key=_order(urls))
 
 
 def _elements(cache: CacheEndpoint, endpoints: Endpoints) -> dict[str, str]:
@@ -155,6 +158,7 @@ def _behind(cache: CacheEndpoint, caches: Iterable[CacheEndpoint]) -> list[Cache
     return found
 
 
-def _is_slower(url: str) -> bool:
-    """Whether a URL is not of the protocol that reads many small ranges at once."""
-    return not url.startswith("root:")
+def _order(urls: Iterable[str]) -> Callable[[str], int]:
+    """Where a URL stands by its protocol, in the order in which URLs name protocols; others come last."""
+    schemes = list(dict.fromkeys(urlsplit(url).scheme for url in urls))
+    return lambda url: (*schemes, urlsplit(url).scheme).index(urlsplit(url).scheme)

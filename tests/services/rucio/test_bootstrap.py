@@ -11,6 +11,11 @@ from dataclasses import replace
 import pytest
 
 from boathouse.facility.model import Facility
+from boathouse.lake.access import files
+from boathouse.lake.catalogue import Catalogue
+from boathouse.lake.http import Http
+from boathouse.lake.names import Did
+from boathouse.lake.rest import Rest
 from boathouse.plan.model import Task
 from boathouse.services.rucio import lake_description
 from boathouse.testing.wait import wait_for
@@ -225,22 +230,49 @@ def test_a10_priorities_by_activity(box):
     }
 
 
-def test_a10_the_facility_file_gives_each_activity_an_order_of_its_own(box, task, lake):
-    document = copy.deepcopy(FACILITY)
-    document["sites"]["NORTH"]["storage"]["NORTH-DISK"]["priorities"] = {
-        "read": ["root", "https"],
-        "write": [],
-        "delete": ["davs"],
-        "copy_read": [],
-        "lan_read": ["https"],
-        "lan_write": ["https"],
-    }
-    context = replace(box.context, facility=Facility.model_validate(document))
-    changed = lake_description(context)["rses"]["NORTH-DISK"]["protocols"]
-    lake.document["rses"]["NORTH-DISK"]["protocols"] = changed
-    lake.write()
-    done = box.run(task)
-    assert done.returncode == 0, done.stderr
+@pytest.fixture
+def prioritise(box, task, lake):
+    """Gives NORTH-DISK priorities in the facility file, and the catalogue what follows from it."""
+
+    def change(**priorities: list[str]) -> None:
+        document = copy.deepcopy(FACILITY)
+        document["sites"]["NORTH"]["storage"]["NORTH-DISK"]["priorities"] = priorities
+        context = replace(box.context, facility=Facility.model_validate(document))
+        lake.document["rses"]["NORTH-DISK"] = lake_description(context)["rses"]["NORTH-DISK"]
+        lake.write()
+        done = box.run(task)
+        assert done.returncode == 0, done.stderr
+
+    return change
+
+
+def test_a10_readers_take_the_protocol_that_comes_first(box, prioritise):
+    name = f"a10-{uuid.uuid4().hex[:8]}"
+    file = {"scope": "cms", "name": name, "bytes": 7, "adler32": "00000007"}
+    assert box.call("POST", "/replicas", "bob", body={"rse": "NORTH-DISK", "files": [file]}).status == 201
+    catalogue = Catalogue(Rest(Http(str(box.context.layout.ca)), box.context.catalogue, lambda: box.token("alice")))
+
+    def order(prefer: str) -> list[str]:
+        (found,) = files(catalogue, box.plan.endpoints, [Did("cms", name)], prefer=prefer)
+        return [url.partition(":")[0] for url in found.urls]
+
+    assert (order("cache"), order("replica")) == (["root", "https"], ["https", "root"])
+    prioritise(read=["root", "https"], lan_read=["https", "root"])
+    wait_for(
+        "every worker tells the new order",
+        lambda: all((order("cache"), order("replica")) == (["https", "root"], ["root", "https"]) for _ in range(8)),
+    )
+
+
+def test_a10_the_facility_file_gives_each_activity_an_order_of_its_own(box, prioritise):
+    prioritise(
+        read=["root", "https"],
+        write=[],
+        delete=["davs"],
+        copy_read=[],
+        lan_read=["https"],
+        lan_write=["https"],
+    )
     protocols = {entry["scheme"]: entry for entry in box.call("GET", "/rses/NORTH-DISK", "alice").json["protocols"]}
     assert {
         (scheme, domain, operation, priority)

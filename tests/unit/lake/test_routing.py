@@ -56,6 +56,14 @@ def route(site: str | None, caches: tuple[CacheEndpoint, ...], *rses: str, name:
     return found
 
 
+def test_a10_the_protocol_that_comes_first_is_taken_directly_and_through_caches() -> None:
+    replicas = ["https://127.0.1.11:2/lake/f", "root://127.0.1.11:1//lake/f"]
+    for urls in (replicas, replicas[::-1]):
+        found = Router(endpoints(*CHAIN), "NORTH").ways(dict.fromkeys(urls, "A"), "cms:f")
+        schemes = [url.partition(":")[0] for url in urls]
+        assert [url.partition(":")[0] for url in found] == schemes * (len(found) // 2)
+
+
 def test_a_cache_is_asked_with_the_elements_own_url_behind_its_own() -> None:
     urls = ["root://127.0.1.11:1//lake/cms/ab/cd/f", "https://127.0.1.11:2/lake/cms/ab/cd/f"]
     assert through_cache(cache("S", "NORTH", "site"), urls, endpoints()) == [
