@@ -113,6 +113,9 @@ def test_a_part_that_is_kept_outlives_the_element(caching: Caching, fresh_path: 
     # For some seconds after a failure the cache does not try to connect again.
     wait_for("the element's bytes once more", lambda: given(5 * BLOCK), timeout_s=60)
     wait_for("all of it", whole, timeout_s=60)
+    # It connects for each reader anew, and some of these may still wait.
+    caching.stop(unit_name(CACHE))
+    caching.start(unit_name(CACHE))
 
 
 def test_killed_while_it_fills(caching: Caching, fresh_path: str, blocks: bytes) -> None:
