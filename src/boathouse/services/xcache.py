@@ -30,7 +30,7 @@ pss.cachelib libXrdPfc.so
 pfc.ram {memory}
 pfc.blocksize {block_size}
 pfc.prefetch {prefetch}
-# Of the file system; and of the cache's own files: purge down to, begin purging at, never beyond.
+# Of the file system; and of the files: purge down to, begin at, count as full. Once a minute, so no bound holds.
 pfc.diskusage 0.97 0.98 files {purge_to} {purge_at} {size} purgeinterval 60s
 pfc.cschk {page_checksums}
 # Its errors name URLs with the reader's token in them, when a file cannot be kept.

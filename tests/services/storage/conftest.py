@@ -39,7 +39,9 @@ FACILITY = {
     "sites": {
         "NORTH": {
             "storage": {"NORTH-DISK": {"qos": "FAST"}, "NORTH_RAW": {"qos": "FAST", "deterministic": False}},
-            "caches": {"NORTH-CACHE": {"upstreams": ["NORTH-DISK", "SOUTH-DISK"], "size": "1 GB"}},
+            "caches": {
+                "NORTH-CACHE": {"upstreams": ["NORTH-DISK", "SOUTH-DISK"], "size": "1 GB", "page_checksums": True},
+            },
         },
         "SOUTH": {"storage": {"SOUTH-DISK": {"qos": "SAFE"}}},
     },
