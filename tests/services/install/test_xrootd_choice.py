@@ -11,7 +11,7 @@ import pytest
 from install import xrootd
 
 CHECKOUT = Path(__file__).resolve().parents[3]
-PLUGINS = ["AccSciTokens-6", "Http-6", "HttpTPC-6", "Secztn-6", "Pss-6", "Pfc-6"]
+PLUGINS = ["AccSciTokens-6", "Http-6", "HttpTPC-6", "Secztn-6", "Pss-6", "Pfc-6", "BlacklistDecision-6"]
 
 
 @pytest.fixture
