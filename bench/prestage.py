@@ -49,14 +49,18 @@ def _counted(running: Box, did: Did) -> dict[str, int]:
 
 def _hit_ratio(running: Box, did: Did, size_bytes: int) -> float:
     """Part of a full read that did not come from the element."""
-    before = _counted(running, did)
+
+    def wait(what: str, served_bytes: int) -> dict[str, int]:
+        wait_for(what, lambda: _counted(running, did)["served_bytes"] >= served_bytes, timeout_s=60, period_s=0.5)
+        return _counted(running, did)
+
+    before = wait("the prestaging is counted", size_bytes)
     lake = running.login(USER)
     for file in lake.files(did, site=_SITE):
         for _ in lake.storage.get(_through(file, "https")):
             pass
-    until = before["served_bytes"] + size_bytes
-    wait_for("the read is counted", lambda: _counted(running, did)["served_bytes"] >= until, timeout_s=60, period_s=0.5)
-    return 1 - (_counted(running, did)["fetched_bytes"] - before["fetched_bytes"]) / size_bytes
+    after = wait("the read is counted", before["served_bytes"] + size_bytes)
+    return 1 - (after["fetched_bytes"] - before["fetched_bytes"]) / size_bytes
 
 
 def measure(effort: Effort) -> list[Row]:
