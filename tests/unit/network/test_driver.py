@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.apps.network import settings
+from boathouse.apps import serving
+from boathouse.apps.network.settings import Settings
 from boathouse.facility.model import Facility
 from boathouse.plan.build import build, port_requests
 from boathouse.plan.model import Layout, Plan
@@ -60,7 +61,7 @@ def test_without_distance_there_is_no_unit_and_nothing_changes(network: object) 
 def test_the_relay_takes_the_settings(far: Plan, tmp_path: Path) -> None:
     path = tmp_path / "settings.json"
     path.write_text(file_of(far, "network", "settings.json"))
-    loaded = settings.load(path)
+    loaded = serving.load(Settings, path)
     assert loaded.window_bytes == 2_000_000
     assert {(link.between, link.rtt_s, link.bandwidth_bit_s) for link in loaded.links} == {
         (("CNAF", "DESY"), 0.020, 10**9),

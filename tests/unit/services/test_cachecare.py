@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.apps.caches.settings import load
+from boathouse.apps.caches.settings import Settings
+from boathouse.apps.serving import load
 from boathouse.facility.model import Facility
 from boathouse.plan.build import build, port_requests
 from boathouse.plan.model import Layout
@@ -42,7 +43,7 @@ def plan(document):
 def settings(tmp_path):
     (file,) = plan(DOCUMENT).unit("caches").files
     (tmp_path / "settings.json").write_text(file.text, encoding="utf-8")
-    return load(tmp_path / "settings.json")
+    return load(Settings, tmp_path / "settings.json")
 
 
 def test_every_cache_is_cared_for(settings):

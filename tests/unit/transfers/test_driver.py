@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from boathouse.apps.transfers import settings
+from boathouse.apps import serving
+from boathouse.apps.transfers.settings import Settings
 from boathouse.facility.model import Facility
 from boathouse.plan.model import Layout, ProbeKind
 from boathouse.plan.service import Context, Programs
@@ -79,7 +80,7 @@ def test_its_settings_are_what_the_service_wants(context: Context, tmp_path: Pat
     assert "${" not in text
     written = tmp_path / "settings.json"
     written.write_text(text)
-    read = settings.load(written)
+    read = serving.load(Settings, written)
     assert (read.audience, read.vo, read.issuer) == ("127.0.0.2", "escape", context.issuer)
     assert read.database_url == "postgresql+psycopg://transfers:x@/transfers?host=/s/run/postgres"
     assert read.doors == {"127.0.1.11:1": "127.1.1.11:2"}

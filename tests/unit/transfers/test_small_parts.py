@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from boathouse.apps.serving import load
 from boathouse.apps.transfers import diagnosis, jwt, tables, views
 from boathouse.apps.transfers.intake import Who
 from boathouse.apps.transfers.seal import Seal
-from boathouse.apps.transfers.settings import load
+from boathouse.apps.transfers.settings import Settings
 from boathouse.errors import AuthError, InputError
 
 KEY = base64.urlsafe_b64encode(bytes(32)).decode()
@@ -47,7 +48,7 @@ def test_a_sealed_token_opens_for_its_job_and_host_only() -> None:
 def test_settings_are_read_once_and_keep_their_secrets(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     path.write_text(json.dumps({**SETTINGS, "store_key": KEY.rstrip("=")}))
-    settings = load(path)
+    settings = load(Settings, path)
     assert settings.limits.per_link >= 1
     shown = repr(settings)
     for secret in ("very secret", "transfers:secret", KEY.rstrip("=")):
@@ -68,14 +69,14 @@ def test_unfit_settings_are_named(tmp_path: Path, change: dict[str, object], nam
     path = tmp_path / "t.json"
     path.write_text(json.dumps({**SETTINGS, **change}))
     with pytest.raises(InputError) as caught:
-        load(path)
+        load(Settings, path)
     assert named in str(caught.value)
     assert "very-secret" not in str(caught.value)
 
 
 def test_settings_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read"):
-        load(tmp_path / "none.json")
+        load(Settings, tmp_path / "none.json")
 
 
 def token(**claims: object) -> str:

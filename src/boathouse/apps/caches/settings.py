@@ -5,9 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from boathouse.errors import InputError
+from pydantic import BaseModel, ConfigDict, Field
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -85,18 +83,3 @@ class Settings(_Model):
     def doors(self) -> frozenset[str]:
         """``host:port`` of the caches, to tell them from elements among the origins of a file."""
         return frozenset(f"{host}:{cache.root_port}" for cache in self.caches for host in (cache.address, *cache.far))
-
-
-def load(path: Path) -> Settings:
-    """Settings from a JSON file.
-
-    Raises:
-        InputError: the file cannot be read, or a setting is missing, unknown or of the wrong kind; all are named.
-    """
-    try:
-        return Settings.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError("cannot read the settings", got=str(error), where=str(path)) from error
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise InputError("unfit settings", got=problems, where=str(path)) from error

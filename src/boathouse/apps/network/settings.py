@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from boathouse.errors import InputError
+from pydantic import BaseModel, ConfigDict
 
 
 class _Model(BaseModel):
@@ -45,15 +43,3 @@ class Settings(_Model):
     window_bytes: int
     links: tuple[LinkSettings, ...]
     paths: tuple[PathSettings, ...]
-
-
-def load(path: Path) -> Settings:
-    """Read the settings.
-
-    Raises:
-        InputError: the file cannot be read, or is not as described here.
-    """
-    try:
-        return Settings.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
-        raise InputError("the settings cannot be read", got=str(error), where=str(path)) from error

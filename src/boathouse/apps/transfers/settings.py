@@ -9,9 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError
-
-from boathouse.errors import InputError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -209,18 +207,3 @@ class Settings(_Model):
     def elements(self) -> frozenset[str]:
         """All storage elements that are known, and their copy doors, ``host:port``."""
         return frozenset((*self.doors, *self.doors.values(), *self.destinations))
-
-
-def load(path: Path) -> Settings:
-    """Settings from a JSON file.
-
-    Raises:
-        InputError: the file cannot be read, or a setting is missing, unknown or of the wrong kind; all are named.
-    """
-    try:
-        return Settings.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise InputError("cannot read the settings", got=str(error), where=str(path)) from error
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise InputError("unfit settings", got=problems, where=str(path)) from error
