@@ -20,6 +20,21 @@ SIZES = (1_300_000, 600_000, 100)
 SIZE_BYTES = sum(SIZES)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _heard(lake_box: Box, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a cache sends first after it sent something in vain is lost: from here on all of it is counted."""
+    did = Did("testing", "heard")
+    path = tmp_path_factory.mktemp("heard") / did.name
+    path.write_bytes(b"heard")
+    lake_box.login("alice").put([path], scope="testing", rse_expression="EULAKE-1")
+
+    def counted_after_a_read() -> int:
+        read_through_cache(lake_box, did)
+        return int(of(lake_box, did)["served_bytes"])
+
+    wait_for("the cache is heard", counted_after_a_read, timeout_s=120, period_s=0.5)
+
+
 @pytest.fixture
 def dataset(lake_box: Box, tmp_path: Path, request: pytest.FixtureRequest) -> Did:
     """Three files far away, one of them smaller than a block."""
