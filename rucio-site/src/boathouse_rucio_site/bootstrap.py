@@ -33,6 +33,7 @@ def run(config: Path) -> int:
 
     began = time.monotonic()
     document = lake.read(options.lake)
+    database.wait_until_reachable()
     database.ensure()
     changes = lake.synchronise(document)
     _log.info("the catalogue is as described, %d changes, %.1f s", changes, time.monotonic() - began)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from importlib import metadata
 from typing import Any
 
@@ -14,7 +15,7 @@ from rucio.db.sqla import models
 from rucio.db.sqla.constants import AccountStatus, AccountType
 from rucio.db.sqla.session import get_engine, get_session
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from boathouse_rucio_site import RUCIO_VERSION, events
 from boathouse_rucio_site.errors import SiteError
@@ -76,6 +77,21 @@ def ensure() -> bool:
             connection.execute(text(statement))
     _ensure_root()
     return new
+
+
+def wait_until_reachable() -> None:
+    """Wait until the database server takes connections: a restart of both does not depend on their order."""
+    waited = False
+    while True:
+        try:
+            get_engine().connect().close()
+        except OperationalError as error:
+            if not waited:
+                _log.info("waiting for the database: %s", error.orig)
+                waited = True
+            time.sleep(WAIT_S)
+        else:
+            return
 
 
 def wait_until_made(stop: threading.Event) -> bool:

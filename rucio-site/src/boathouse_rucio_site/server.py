@@ -18,12 +18,16 @@ STOP_S = 4
 
 
 def serve(config: Path) -> None:
-    """Serve over TLS until SIGTERM; the workers import Rucio, this process does not.
+    """Make database and lake ready, then serve over TLS until SIGTERM.
+
+    This process imports Rucio, which takes seconds, and the workers are forked from it: they begin at once.
 
     Raises:
-        SiteError: the configuration is not as it should be.
+        SiteError: the configuration, the description of the lake, the database or the installed Rucio is not as it
+            should be.
     """
     options = settings.load(config)
+    _prepare(config)
     Server(
         "boathouse_rucio_site.wsgi:application",
         address=options.address,
@@ -39,6 +43,22 @@ def serve(config: Path) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_S,
     ).serve()
+
+
+def _prepare(config: Path) -> None:
+    # Only now: importing Rucio reads its configuration.
+    from boathouse_rucio_site import patches  # noqa: PLC0415
+
+    patches.apply()
+    import rucio.web.rest.flaskapi.v1.main  # noqa: F401, PLC0415 - the workers' application
+    from rucio.db.sqla.session import get_engine  # noqa: PLC0415
+
+    from boathouse_rucio_site import bootstrap, cache  # noqa: PLC0415
+
+    bootstrap.run(config)
+    # Workers share no connection, and what was read before the lake was ready is old.
+    get_engine().dispose()
+    cache.flush()
 
 
 def main() -> None:

@@ -18,7 +18,6 @@ from boathouse.plan.model import (
     ProbeKind,
     Secret,
     SecretKind,
-    Task,
     Unit,
 )
 from boathouse.plan.service import Context, Contribution, Service
@@ -137,7 +136,7 @@ class Rucio(Service):
         return (PortRequest(self.name, facility.services.address, facility.services.catalogue_port),)
 
     def plan(self, context: Context) -> Contribution:
-        """Server and daemons with their configuration; before the server starts, database and lake are made ready."""
+        """Server and daemons with their configuration; the server makes database and lake ready before it serves."""
         lake = File(_lake(context), json.dumps(lake_description(context), indent=1))
         environment = {
             "REQUESTS_CA_BUNDLE": str(context.layout.ca_bundle),
@@ -151,10 +150,10 @@ class Rucio(Service):
             command=_command(context, self.name, "server"),
             probe=Probe(ProbeKind.https, target=f"{context.catalogue}/ping", timeout_s=60),
             env=environment,
-            needs=("postgres", *trust.needs_issuer(context.facility)),
+            # It makes the catalogue before it serves.
+            needs=("postgres",),
             directories=(context.run(self.name), context.run(self.name) / "cache"),
             files=(*_files(context, self.name), lake),
-            prepare=(Task("make-catalogue", _command(context, self.name, "bootstrap"), env=environment),),
             url=context.catalogue,
         )
         daemons = Unit(
@@ -163,9 +162,9 @@ class Rucio(Service):
             command=_command(context, DAEMONS, "daemons"),
             probe=Probe(ProbeKind.report, target=str(_report(context)), timeout_s=60),
             env=environment,
-            # They wait for the database to be made and keep work for a transfer service that is not there yet, so
-            # they need neither: their start is a good part of the facility's.
-            needs=("postgres", *trust.needs_issuer(context.facility)),
+            # They wait for the database to be made and keep work for an issuer and a transfer service that are not
+            # there yet, so they need none of these: their start is a good part of the facility's.
+            needs=("postgres",),
             directories=(context.run(DAEMONS),),
             # Their own copies, for both units are prepared at once.
             files=_files(context, DAEMONS),

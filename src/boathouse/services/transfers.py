@@ -63,7 +63,7 @@ class Transfers(Service):
             title="transfer service (FTS3 REST, third-party copies)",
             command=context.programs.daemon("boathouse.apps.transfers", config.path),
             probe=Probe(ProbeKind.https, target=context.url(self.name) + "/health"),
-            needs=("postgres", *trust.needs_issuer(context.facility)),
+            needs=("postgres",),
             files=(config,),
             stop_timeout_s=12,
             url=context.url(self.name),

@@ -25,11 +25,14 @@ from .conftest import FACILITY
 
 @pytest.fixture
 def task(box) -> Task:
-    return box.units["rucio"].prepare[0]
+    """What the server does before it serves, by itself."""
+    unit = box.units["rucio"]
+    program = [word.replace(".server", ".bootstrap") for word in unit.command]
+    return Task("make-catalogue", tuple(program), env=unit.env)
 
 
 @pytest.fixture
-def lake(box):
+def lake(box, task):
     """The description of the lake, to be changed by a test; the old one is applied again afterwards."""
     path = box.context.config("rucio", "lake.json")
     before = path.read_text()
@@ -42,7 +45,7 @@ def lake(box):
 
     yield Lake()
     path.write_text(before)
-    assert box.run(box.units["rucio"].prepare[0]).returncode == 0
+    assert box.run(task).returncode == 0
 
 
 def counts(box) -> dict[str, int]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import pytest
@@ -294,12 +296,29 @@ def test_the_report_tells_each_daemon(daemons):
     assert all(entry["alive"] for entry in report["daemons"].values())
 
 
+@contextmanager
+def making_the_catalogue(box):
+    """What the server does before it serves, by itself."""
+    unit = box.units["rucio"]
+    command = [word.replace(".server", ".bootstrap") for word in unit.command]
+    with subprocess.Popen(
+        command, env=dict(unit.env), stderr=subprocess.PIPE, text=True, **box.state.account.popen_arguments()
+    ) as maker:
+        try:
+            yield maker
+        finally:
+            maker.kill()
+
+
 def test_the_database_may_go_and_come_back(daemons):
     box = daemons.box
     name = daemons.dataset(2)
     box.stop("postgres")
     wait_for("the report says so", lambda: not daemons.report()["ok"])
-    box.start("postgres")
+    with making_the_catalogue(box) as maker:
+        assert any("waiting for the database" in line for line in maker.stderr)
+        box.start("postgres")
+        assert "the catalogue is as described" in maker.stderr.read()
     # No request is lost to a connection that the old server had closed.
     assert [box.call("GET", "/rses/", "bob").status for _ in range(20)] == [200] * 20
     daemons.wait_ok(daemons.rule(name), timeout_s=120)
