@@ -172,6 +172,12 @@ PATCHES: tuple[Patch, ...] = (
         "reads a row into an object to write it out again: more than half of what finishing a transfer costs",
     ),
     Patch(
+        "rucio.daemons.conveyor.finisher:__update_bulk_replicas",
+        "(replicas, *, session, logger=<log>)",
+        "finishing:update_bulk_replicas",
+        "some fifteen statements a file: half of the time from a rule to its state OK",
+    ),
+    Patch(
         "rucio.daemons.reaper.reaper:REGION",
         "MemcacheRegion",
         "cache:REAPER_REGION",
