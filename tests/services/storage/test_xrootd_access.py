@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import zlib
 from contextlib import closing
 
@@ -246,3 +247,15 @@ def test_space_is_reported(box):
     token = box.token("storage.read:/", "NORTH-DISK")
     answer = box.client("xrdfs", box.context.url("NORTH-DISK.root", "roots"), "query", "space", "/lake", token=token)
     assert "oss.free=" in answer.stdout
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_the_cheapest_cipher_of_full_strength_is_chosen(box, server):
+    address = box.context.addresses[f"{server}.https"]
+    with (
+        socket.create_connection((address, box.context.ports[f"{server}.https"]), timeout=60) as plain,
+        ssl.create_default_context(cafile=str(box.context.layout.ca)).wrap_socket(
+            plain, server_hostname=address
+        ) as connection,
+    ):
+        assert connection.cipher() == ("TLS_AES_128_GCM_SHA256", "TLSv1.3", 128)
