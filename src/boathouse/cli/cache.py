@@ -44,6 +44,9 @@ def status(
     state: State = None,
     *,
     scopes: Annotated[bool, typer.Option("--scopes", help="By scope as well.")] = False,
+    care: Annotated[
+        bool, typer.Option("--care", help="Also how old the files are, how many left, and what scrubs found.")
+    ] = False,
     operator: AsOperator = False,
     as_json: Json = False,
 ) -> None:
@@ -81,26 +84,13 @@ def status(
         emit(document)
         return
     columns(
-        (
-            "CACHE",
-            "SITE",
-            "LEVEL",
-            "KEPT",
-            "OF",
-            "FILES",
-            "OLDEST",
-            "NEWEST",
-            "SERVED",
-            "FETCHED",
-            "SAVED",
-            "HIT",
-            "LEFT",
-            "SCRUBBED",
-            "WRONG",
-            "LOST",
-        ),
+        ("CACHE", "SITE", "LEVEL", "KEPT", "OF", "FILES", "SERVED", "FETCHED", "SAVED", "HIT"),
         map(_row, document["caches"]),
     )
+    cared = [_care_row(cache) for cache in document["caches"]]
+    # Nobody has to ask for bad news.
+    if care or any(wrong or lost for *_, wrong, lost in cared):
+        columns(("CACHE", "OLDEST", "NEWEST", "LEFT", "SCRUBBED", "WRONG", "LOST"), cared)
     if scopes:
         columns(
             ("CACHE", "SCOPE", "SERVED", "FETCHED", "SAVED", "HIT"),
@@ -120,9 +110,6 @@ def status(
 
 
 def _row(cache: dict[str, Any]) -> tuple[str, ...]:
-    scrub = cache["last_scrub"] or {}
-    left = sum(reason["files"] for reason in cache["evictions"].values())
-    lost = sum(cache["datagrams"].values())
     return (
         cache["name"],
         cache["site"],
@@ -130,9 +117,18 @@ def _row(cache: dict[str, Any]) -> tuple[str, ...]:
         format_bytes(cache["kept_bytes"]),
         format_bytes(cache["size_bytes"]),
         str(cache["kept_files"]),
+        *_passed(cache),
+    )
+
+
+def _care_row(cache: dict[str, Any]) -> tuple[str, ...]:
+    scrub = cache["last_scrub"] or {}
+    left = sum(reason["files"] for reason in cache["evictions"].values())
+    lost = sum(cache["datagrams"].values())
+    return (
+        cache["name"],
         _date(cache["oldest"]),
         _date(cache["newest"]),
-        *_passed(cache),
         str(left or ""),
         _date(scrub.get("ended_at")),
         str(scrub.get("wrong") or ""),

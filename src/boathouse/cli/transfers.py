@@ -108,9 +108,10 @@ def show(job_id: JobId, state: State = None, *, operator: AsOperator = False, as
     if as_json:
         emit(job)
         return
-    for name in ("job_id", "job_state", "user_dn", "vo_name", "priority", "submit_time", "job_finished", "reason"):
-        if job[name] is not None:
-            out.print(f"{name.replace('_', ' ').capitalize() + ':':15}{job[name]}", markup=False)
+    told = {**job, "owner": _owner(job, _logins(state) if operator else {})}
+    for name in ("job_id", "job_state", "owner", "vo_name", "priority", "submit_time", "job_finished", "reason"):
+        if told[name] is not None:
+            out.print(f"{name.replace('_', ' ').capitalize() + ':':15}{told[name]}", markup=False)
     out.print(f"{'Files:':15}{_files(job)} copied, {job['failed']} failed, {job['canceled']} canceled", markup=False)
     columns(("STATE", "BYTES", "RETRIES", "FROM", "TO", "REASON"), map(_file_row, job["files"]))
 
