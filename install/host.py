@@ -29,6 +29,7 @@ _PACKAGES = (
     ("scitokens-cpp", "/usr/bin/scitokens-verify", True),
     ("gfal2-util-scripts", "/usr/bin/gfal-copy", True),
     ("gfal2-plugin-http", "/usr/lib/x86_64-linux-gnu/gfal2-plugins/libgfal_plugin_http.so", True),
+    ("litmus", "/usr/bin/litmus", True),
     # They build M2Crypto, which FTS3's client needs.
     ("gcc", "/usr/bin/gcc", True),
     ("libc6-dev", "/usr/include/stdio.h", True),

@@ -118,20 +118,21 @@ class Proxy:
         loop: where it runs.
         address: where it listens.
         port: on which port.
-        tls: its certificate chain and key.
+        tls: its certificate chain and key; without them, it speaks plain HTTP with its clients.
         upstream: host and port of the real server.
         ca: what the real server's certificate is verified with.
     """
 
     def __init__(
-        self, loop: Loop, address: str, port: int, *, tls: tuple[Path, Path], upstream: tuple[str, int], ca: Path
+        self, loop: Loop, address: str, port: int, *, tls: tuple[Path, Path] | None, upstream: tuple[str, int], ca: Path
     ) -> None:
         self.host = f"{address}:{port}"
         self.davs = f"davs://{self.host}"
         self.seen = Seen()
         self._loop, self._address, self._upstream = loop, (address, port), upstream
-        self._server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._server_tls.load_cert_chain(*tls)
+        self._server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if tls else None
+        if self._server_tls and tls:
+            self._server_tls.load_cert_chain(*tls)
         self._client_tls = ssl.create_default_context(cafile=str(ca))
         self._faults: list[Fault] = []
         self._released = asyncio.Event()

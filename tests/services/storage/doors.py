@@ -1,4 +1,4 @@
-"""Every way to the bytes of the box: each element, its copy door, and each cache with an element behind it."""
+"""Every way to the bytes of the boxes: each element, its copy door, and each cache with an element behind it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from boathouse.facility.model import Facility
 
-from .conftest import FACILITY, Box
+from .conftest import FACILITY, LAYERS, Box
 
 _FACILITY = Facility.model_validate(FACILITY)
 
@@ -40,9 +40,17 @@ CACHES = tuple(
     for name, cache in _FACILITY.caches.items()
     if getattr(cache, "mode", "user") == "user"
 )
-"""Those that decide by the reader's rights, of all layers; one that is added is asked as the others are."""
+"""Those that decide by the reader's rights; one that is added is asked as the others are."""
 DOORS = (*ELEMENTS, *COPY_DOORS, *CACHES)
+CHAIN = tuple(Door(name, "NORTH-DISK", "cache") for name in LAYERS)
+"""Those of the other box, ``layered``, that stand behind each other, from the reader's side."""
 SERVERS = tuple(door.server for door in DOORS)
+
+
+def servers(box: Box) -> tuple[str, ...]:
+    """All of a box that a token may be for."""
+    facility = box.context.facility
+    return (*facility.storage, *(f"{rse}.copy" for rse in facility.storage), *facility.caches)
 
 
 @dataclass(frozen=True)

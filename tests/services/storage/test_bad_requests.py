@@ -1,4 +1,4 @@
-"""The tables of requests in ``docs/topics/storage.md``: every server of the box answers each of them as they say."""
+"""The tables of requests in ``docs/topics/storage.md``: every server of the boxes answers each of them as they say."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from joserfc.jwk import ECKey
 from boathouse.services.xcache import unit_name
 
 from .conftest import Box
-from .doors import CACHES, DOORS, ELEMENTS, SERVERS, Door, say
+from .doors import CACHES, CHAIN, DOORS, Door, say, servers
 from .roots import Roots
 
 PAGE = Path(__file__).parents[3] / "docs" / "topics" / "storage.md"
@@ -28,7 +28,7 @@ OPEN, SECRET = b"anybody of cms may read this", b"only magic may read this"
 
 @dataclass(frozen=True)
 class Scene:
-    """A place of the box with something to read and something to protect, seen through one door."""
+    """A place of a box with something to read and something to protect, seen through one door."""
 
     box: Box
     door: Door
@@ -44,7 +44,7 @@ class Scene:
 
     def token(self, scope: str = READ, **claims: object) -> str:
         """Good at all servers, so that only what a test changes decides."""
-        return self.box.token(scope, *SERVERS, **claims)
+        return self.box.token(scope, *servers(self.box), **claims)
 
     def get(self, path: str | None = None, *headers: str, query: str = "", authorization: str | None = "") -> bytes:
         """A GET of a path of the element.
@@ -302,24 +302,25 @@ def outcomes(heading: str) -> dict[str, dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def place(box: Box) -> str:
-    """A directory of each element below ``/lake/cms`` and ``/lake/magic``."""
+def scenes(box: Box, layered: Box) -> tuple[Scene, ...]:
+    """One directory below ``/lake/cms`` and one below ``/lake/magic`` of the elements, through every door."""
     name = uuid.uuid4().hex[:12]
-    for element in ELEMENTS:
+    found = (*(Scene(box, door, name) for door in DOORS), *(Scene(layered, door, name) for door in CHAIN))
+    for behind, element in {(scene.box, scene.door.element) for scene in found}:
         for path, body in {
             f"/lake/cms/{name}/open": OPEN,
             f"/lake/cms/{name}/caf%C3%A9": OPEN,
             f"/lake/magic/{name}/secret": SECRET,
             "/lake/cmsX/open": SECRET,
         }.items():
-            box.put(element.element, path, body)
-    return name
+            behind.put(element, path, body)
+    return found
 
 
-def check(box: Box, place: str, build: Build, wanted: dict[str, str]) -> None:
-    answers = {door: say(box, door, build(Scene(box, door, place))) for door in DOORS}
+def check(scenes: Sequence[Scene], build: Build, wanted: dict[str, str]) -> None:
+    answers = {scene.door: say(scene.box, scene.door, build(scene)) for scene in scenes}
     assert {door.server: answer.outcome for door, answer in answers.items()} == {
-        door.server: wanted[door.kind] for door in DOORS
+        door.server: wanted[door.kind] for door in answers
     }
     for door, answer in answers.items():
         assert SECRET not in answer.body, door
@@ -329,18 +330,18 @@ def check(box: Box, place: str, build: Build, wanted: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("label", TOKENS)
-def test_c6_tokens(box: Box, place: str, label: str) -> None:
-    check(box, place, TOKENS[label], outcomes("Tokens")[label])
+def test_c6_tokens(scenes: tuple[Scene, ...], label: str) -> None:
+    check(scenes, TOKENS[label], outcomes("Tokens")[label])
 
 
 @pytest.mark.parametrize("label", PATHS)
-def test_c6_paths(box: Box, place: str, label: str) -> None:
-    check(box, place, PATHS[label], outcomes("Paths")[label])
+def test_c6_paths(scenes: tuple[Scene, ...], label: str) -> None:
+    check(scenes, PATHS[label], outcomes("Paths")[label])
 
 
 @pytest.mark.parametrize("label", OTHERS)
-def test_c6_verbs_and_headers(box: Box, place: str, label: str) -> None:
-    check(box, place, OTHERS[label], outcomes("Verbs and headers")[label])
+def test_c6_verbs_and_headers(scenes: tuple[Scene, ...], label: str) -> None:
+    check(scenes, OTHERS[label], outcomes("Verbs and headers")[label])
 
 
 @dataclass(frozen=True)
@@ -406,27 +407,31 @@ LOGINS: dict[str, Login] = {
 
 
 @pytest.fixture(scope="module")
-def roots(box: Box) -> Iterator[Roots]:
-    with Roots(box) as made:
-        yield made
+def roots(box: Box, layered: Box) -> Iterator[dict[Box, Roots]]:
+    with Roots(box) as one, Roots(layered) as other:
+        yield {box: one, layered: other}
 
 
 @pytest.mark.parametrize("label", LOGINS)
-def test_a77_requests_over_root(box: Box, place: str, roots: Roots, label: str) -> None:
-    found = {door.server: LOGINS[label].outcome(roots, Scene(box, door, place)) for door in DOORS}
+def test_a77_requests_over_root(scenes: tuple[Scene, ...], roots: dict[Box, Roots], label: str) -> None:
+    found = {scene.door: LOGINS[label].outcome(roots[scene.box], scene) for scene in scenes}
     wanted = outcomes("The XRootD protocol")[label]
-    assert found == {door.server: wanted[door.kind] for door in DOORS}
+    assert {door.server: outcome for door, outcome in found.items()} == {
+        door.server: wanted[door.kind] for door in found
+    }
 
 
 @pytest.mark.parametrize("door", CACHES, ids=str)
 @pytest.mark.parametrize("command", ["evict", "fevict"])
-def test_no_reader_makes_a_cache_forget_what_others_read(box: Box, place: str, door: Door, command: str) -> None:
-    scene = Scene(box, door, place)
+def test_no_reader_makes_a_cache_forget_what_others_read(
+    scenes: tuple[Scene, ...], box: Box, door: Door, command: str
+) -> None:
+    scene = next(each for each in scenes if each.door == door)
     assert say(box, door, scene.get()).body == OPEN
     (kept,) = box.data(unit_name(door.server)).rglob(scene.open.lstrip("/"))
     token = scene.token("storage.read:/lake/cms storage.modify:/lake/cms storage.stage:/lake/cms")
     through = door.path(box, scene.open)
-    beside = f"{through.removesuffix('/open')}/../../magic/{place}/secret"
+    beside = f"{through.removesuffix('/open')}/../../magic/{scene.place}/secret"
     for path in (scene.open, scene.secret, beside, f"{through}/../../../../../..{scene.open}"):
         server = box.context.url(f"{door.server}.root", "roots")
         asked = box.client("xrdfs", server, "cache", command, path, token=token)

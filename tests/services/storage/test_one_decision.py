@@ -1,4 +1,7 @@
-"""Element and caches decide alike: for random rights and trees, over both protocols, whether a file is kept or not."""
+"""Element and caches decide alike: for random rights and trees, over both protocols, whether a file is kept or not.
+
+The caches of a chain, too: each layer, for readers who come to it and for those whom the layer before sends.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from .conftest import Box
-from .doors import CACHES, DOORS, SERVERS, Door
+from .doors import CACHES, CHAIN, Door, servers
 from .roots import NOT_AUTHORIZED, NOT_FOUND, Roots
 
 DIRECTORIES, FILES = ("a", "ab", "b.a"), ("f", "fx")
@@ -59,6 +62,12 @@ def roots(box: Box) -> Iterator[Roots]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def layered_roots(layered: Box) -> Iterator[Roots]:
+    with Roots(layered) as made:
+        yield made
+
+
 @dataclass(frozen=True)
 class Asking:
     """Reads as a person does."""
@@ -80,17 +89,16 @@ class Asking:
         return words.get(answer.outcome, answer.outcome), answer.data
 
 
-@TRIES
-@given(tree=trees)
-def test_a53_origin_and_caches_decide_alike(box: Box, roots: Roots, tree: Tree) -> None:
-    origin = next(door for door in DOORS if door.element == CACHES[0].element)
+def check(box: Box, roots: Roots, tree: Tree, caches: Sequence[Door]) -> None:
+    """Ask an element, and the caches before it in this order, for all files of a tree twice."""
+    origin = Door(caches[0].element, caches[0].element, "element")
     for parts in tree.kept:
         box.put(origin.element, tree.path(parts), tree.path(parts).encode())
     asking = Asking(
         box,
         roots,
         tuple(
-            box.token(" ".join(f"{name}:{tree.path(path)}" for name, path in granted), *SERVERS)
+            box.token(" ".join(f"{name}:{tree.path(path)}" for name, path in granted), *servers(box))
             for granted in tree.rights
         ),
         tuple(uuid.uuid4().hex[:8] for _ in tree.rights),
@@ -105,6 +113,21 @@ def test_a53_origin_and_caches_decide_alike(box: Box, roots: Roots, tree: Tree) 
                     wanted = ("denied", "")
                 else:
                     wanted = ("missing", "") if parts == tree.missing else ("read", path)
-                for door in (origin, *(cache for cache in CACHES if cache.element == origin.element)):
+                for door in (origin, *caches):
                     for ask in protocols:
                         assert ask(door, user, path) == wanted, (time, door.server, ask.__name__, tree.rights[user])
+
+
+@TRIES
+@given(tree=trees)
+def test_a53_origin_and_caches_decide_alike(box: Box, roots: Roots, tree: Tree) -> None:
+    check(box, roots, tree, [cache for cache in CACHES if cache.element == CACHES[0].element])
+
+
+@settings(TRIES, max_examples=5)
+@given(tree=trees, outwards=st.booleans())
+def test_a53_origin_and_every_layer_decide_alike(
+    layered: Box, layered_roots: Roots, tree: Tree, outwards: bool
+) -> None:
+    """Either all layers learn of a file at once, from the reader's side, or one after the other, from the lake's."""
+    check(layered, layered_roots, tree, CHAIN[::-1] if outwards else CHAIN)
