@@ -22,12 +22,10 @@ if __package__ in {None, ""}:
     _checkout = Path(__file__).resolve().parent.parent
     sys.path[:0] = [str(_checkout), str(_checkout / "src")]
 
+from boathouse import xrootd_versions
 from boathouse.errors import BoathouseError, HostError
 from install import debian_tree
 from install.debian_tree import Program, Recipe
-
-OLDEST = (5, 9, 3)
-"""Older ones open ``/atlasX`` to a scope of ``/atlas`` (5.5.3) or outlive a token's end by a minute (5.8.1)."""
 
 _TREE = Recipe(
     what="XRootD",
@@ -47,7 +45,7 @@ _TREE = Recipe(
             *("davix-ls", "davix-get", "davix-put", "davix-rm", "davix-mkdir", "davix-mv", "davix-http"),
         )
     ),
-    oldest=OLDEST,
+    oldest=xrootd_versions.OLDEST,
     plugins="libXrd*.so",
 )
 _PROGRAMS = ("xrootd", "xrdfs", "xrdcp", "xrdadler32")
@@ -78,18 +76,6 @@ class Choice:
     """File with the packages of a tree, their versions and hashes."""
 
 
-def unfit(version: str) -> str | None:
-    """Why a version may not be used, or None."""
-    if not debian_tree.version_of(version):
-        return "its version cannot be told"
-    if debian_tree.version_of(version) < OLDEST:
-        return (
-            f"{version} is older than {'.'.join(map(str, OLDEST))}: "
-            "it opens neighbouring paths to a token's scope or honours ended tokens"
-        )
-    return None
-
-
 def own(path: str | None = None) -> tuple[Choice | None, str]:
     """The machine's own XRootD if it will do, and the reason either way."""
     program = shutil.which("xrootd", path=path)
@@ -99,7 +85,7 @@ def own(path: str | None = None) -> tuple[Choice | None, str]:
     said = subprocess.run([program, "-v"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     match = re.search(r"v?\d+\.\d+\.\d+\S*", said.stdout + said.stderr)
     version = match[0].removeprefix("v") if match else ""
-    reason = unfit(version) or _lacking(binaries)
+    reason = xrootd_versions.unsafe(version) or _lacking(binaries)
     if reason:
         return None, f"this machine's own is unfit: {reason}"
     why = f"this machine's own, {version}, is new enough and complete"
@@ -136,7 +122,7 @@ def choose(into: Path, say: debian_tree.Say) -> Choice:
     record = json.loads((tree / debian_tree.RECORD).read_text(encoding="utf-8"))
     said = subprocess.run([tree / "bin" / "xrootd", "-v"], capture_output=True, text=True, check=False)
     version = ".".join(map(str, debian_tree.version_of((said.stdout + said.stderr).strip())))
-    problem = unfit(version)
+    problem = xrootd_versions.unsafe(version)
     if problem:
         raise HostError("the XRootD that was fetched does not run", got=problem, where=str(tree))
     return Choice(

@@ -16,14 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from boathouse import xrootd_versions
 from boathouse.errors import HostError
 from boathouse.facility.model import Facility, Storage
 from boathouse.plan.addresses import addresses, copy_addresses
 from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, StorageEndpoint, Unit
 from boathouse.plan.service import Context, Contribution, Service
-
-OLDEST_VERSION = (5, 9, 3)
-"""Before it, a scope for ``/atlas`` opened ``/atlasX``, and a token outlived its end by a minute."""
 
 HEALTH_PATH = "/static/health"
 """Answers without a token, on the https port."""
@@ -391,15 +389,14 @@ def require_version(context: Context) -> None:
     """Refuse a server whose token checks are known to have holes.
 
     Raises:
-        HostError: it is older than 5.9.3.
+        HostError: it is older than `xrootd_versions.OLDEST`.
     """
-    version = context.programs.xrootd_version
-    numbers = tuple(int(part) for part in version.removeprefix("v").split("-")[0].split(".")[:3] if part.isdigit())
-    if numbers < OLDEST_VERSION:
+    problem = xrootd_versions.unsafe(context.programs.xrootd_version)
+    if problem:
         raise HostError(
-            "this XRootD must not guard a token-only storage: it opens /atlasX to a scope of /atlas",
-            expected=".".join(map(str, OLDEST_VERSION)) + " or later",
-            got=version or "no version",
+            "this XRootD must not guard a storage that decides by tokens alone",
+            expected=".".join(map(str, xrootd_versions.OLDEST)) + " or later",
+            got=problem,
             where=str(context.programs.xrootd_bin / "xrootd"),
             remedy="make install",
         )

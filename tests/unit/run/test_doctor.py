@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from boathouse import xrootd_versions
 from boathouse.errors import HostError
 from boathouse.plan.model import Certificate
 from boathouse.run import pki
@@ -146,20 +147,40 @@ def test_a_program_that_does_not_run(command: list[str]) -> None:
         ask_version(command)
 
 
-@pytest.mark.parametrize(
-    ("said", "verdict"),
-    [
-        ("v5.5.3", Verdict.fail),
-        ("5.9.2", Verdict.fail),
-        ("no idea", Verdict.fail),
-        ("v5.9.3", Verdict.ok),
-        ("v6.2.0", Verdict.ok),
-    ],
-)
-def test_a_storage_server_that_mixes_up_scopes_fails(said: str, verdict: Verdict) -> None:
-    found = installation.judge_xrootd(said, "taken from Debian forky")
-    assert found.verdict is verdict
-    assert verdict is Verdict.ok or "/atlasX" in found.detail
+@pytest.mark.parametrize("said", ["v5.5.3", "5.9.2", "no idea"])
+def test_a_storage_server_that_is_unsafe_fails_with_the_reason(said: str) -> None:
+    found = installation.judge_xrootd(said, {"xrootd_version": "5.5.3"})
+    assert found.verdict is Verdict.fail
+    assert found.detail == xrootd_versions.unsafe(said)
+
+
+def test_a_storage_server_of_the_machine_is_told_with_its_place_and_why() -> None:
+    record = {"xrootd_version": "6.2.0", "xrootd_kind": "system", "xrootd_bin": "/usr/bin", "xrootd_why": "new enough"}
+    found = installation.judge_xrootd("v6.2.0", record)
+    assert (found.verdict, found.detail) == (Verdict.ok, "6.2.0, the machine's own in /usr/bin: new enough")
+
+
+def test_a_storage_server_of_a_tree_is_told_with_its_suite_its_packages_and_why(tmp_path: Path) -> None:
+    packages = tmp_path / "packages.json"
+    packages.write_text(json.dumps({"packages": [{"package": "xrootd-server"}, {"package": "davix"}]}))
+    record = {
+        "xrootd_version": "6.2.0",
+        "xrootd_kind": "tree",
+        "xrootd_suite": "forky",
+        "xrootd_packages": str(packages),
+        "xrootd_why": "this machine has none",
+    }
+    found = installation.judge_xrootd("v6.2.0", record)
+    assert found.verdict is Verdict.ok
+    assert found.detail == f"6.2.0, 2 verified packages of Debian forky, listed in {packages}: this machine has none"
+    packages.unlink()
+    with pytest.raises(HostError, match="record of the packages is gone"):
+        installation.judge_xrootd("v6.2.0", record)
+
+
+def test_a_storage_server_that_is_not_the_one_that_was_installed_fails() -> None:
+    found = installation.judge_xrootd("v6.2.1", {"xrootd_version": "6.2.0"})
+    assert (found.verdict, found.detail) == (Verdict.fail, "v6.2.1 runs, 6.2.0 was installed")
 
 
 def test_an_installation_whose_checkout_is_gone_is_told(patient: Patient) -> None:

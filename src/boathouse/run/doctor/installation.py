@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from boathouse import xrootd_versions
 from boathouse.errors import HostError
 from boathouse.run.doctor.finding import Finding, Patient, ask_version, fail, ok, warn
 from boathouse.run.programs import FILE_NAME, load
-from boathouse.services import xrootd as xrootd_driver
 
 
 def python(patient: Patient) -> Iterator[Finding]:
@@ -57,17 +56,33 @@ def _record(home: Path) -> dict[str, str]:
 
 
 def xrootd(patient: Patient) -> Iterator[Finding]:
-    """The storage server runs, and is new enough to keep scopes apart."""
+    """The storage server runs, may guard a storage that decides by tokens, and is the one that was recorded."""
     said = ask_version([load(patient.home).xrootd_bin / "xrootd", "-v"])
-    yield judge_xrootd(said, _record(patient.home).get("xrootd_why", ""))
+    yield judge_xrootd(said, _record(patient.home))
 
 
-def judge_xrootd(said: str, why: str) -> Finding:
-    """The finding for what an XRootD says of its version, and why the installer took it."""
-    match = re.search(r"(\d+)\.(\d+)\.(\d+)", said)
-    if match is None or tuple(int(number) for number in match.groups()) < xrootd_driver.OLDEST_VERSION:
-        return fail(f"{said} opens /atlasX to a token for /atlas", "make distclean install")
-    return ok(f"{match[0]}: {why}" if why else match[0])
+def judge_xrootd(said: str, record: Mapping[str, str]) -> Finding:
+    """The finding for what an XRootD says of its version; which one it is and why, from the installer's record."""
+    problem = xrootd_versions.unsafe(said)
+    if problem:
+        return fail(problem, "make distclean install")
+    installed = record.get("xrootd_version", "nothing")
+    if xrootd_versions.numbers(said) != xrootd_versions.numbers(installed):
+        return fail(f"{said} runs, {installed} was installed", "make distclean install")
+    return ok(f"{installed}, {_which_xrootd(record)}: {record.get('xrootd_why')}")
+
+
+def _which_xrootd(record: Mapping[str, str]) -> str:
+    if record.get("xrootd_kind") != "tree":
+        return f"the machine's own in {record.get('xrootd_bin')}"
+    path = Path(record.get("xrootd_packages", "/nonexistent"))
+    try:
+        packages = json.loads(path.read_text(encoding="utf-8"))["packages"]
+    except (OSError, ValueError, KeyError) as error:
+        raise HostError(
+            "the record of the packages is gone", got=str(error), remedy="make distclean install"
+        ) from error
+    return f"{len(packages)} verified packages of Debian {record.get('xrootd_suite')}, listed in {path}"
 
 
 def postgres(patient: Patient) -> Iterator[Finding]:
