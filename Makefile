@@ -2,13 +2,16 @@
 export BOATHOUSE_HOME := $(shell install/home)
 PYTHON_MAIN = "$$BOATHOUSE_HOME/envs/main/bin/python"
 
-.PHONY: help install demo test bench lint docs down clean distclean
+.PHONY: help install bundle demo test bench lint docs down clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
-install: ## install what is missing: packages, Python environments, XRootD
-	@install/run
+install: ## install what is missing: packages, Python environments, XRootD; BUNDLE=FILE does so without a network
+	@install/run $(if $(BUNDLE),--bundle "$(BUNDLE)")
+
+bundle: ## write one file for BUNDLE= on machines like this one; TO=FILE names it
+	@install/run --make-bundle "$(or $(TO),build/boathouse-bundle.tar.gz)"
 
 demo: install ## the whole lake and an analysis on it; DATA="FILES…" takes ROOT files of your own
 	@./boathouse demo $(DATA)

@@ -6,15 +6,27 @@ import argparse
 import fcntl
 import json
 import os
+import shutil
 import sys
+import tempfile
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from boathouse import xrootd_versions
 from boathouse.errors import BoathouseError, HostError
-from install import CHECKOUT, browser, host, launchers, nginx, xrootd
-from install.environments import FOR_TESTS, WHEEL_NAMES, Environments, digest_of_files, digest_of_text
+from install import CHECKOUT, browser, bundler, host, launchers, nginx, xrootd
+from install.bundle import Bundle, unpack
+from install.environments import (
+    BUNDLED,
+    FOR_TESTS,
+    WHEEL_NAMES,
+    Environments,
+    digest_of_files,
+    digest_of_text,
+    lock_file,
+)
 from install.record import Stamps, write_json
 
 _RECORD = "install.json"
@@ -30,13 +42,23 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="install/run", description="Install what Boathouse runs.")
     parser.add_argument("--home", type=Path, required=True, help="directory of the installation (set by install/run)")
     parser.add_argument("--tests", action="store_true", help="also what only tests and benchmarks run")
-    parser.add_argument("--check", action="store_true", help="install nothing; exit 4 if something is to be done")
-    return parser.parse_args()
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--check", action="store_true", help="install nothing; exit 4 if something is to be done")
+    instead.add_argument(
+        "--bundle", type=Path, metavar="FILE", help="take everything from a bundle, and nothing from a network"
+    )
+    instead.add_argument(
+        "--make-bundle", type=Path, metavar="FILE", help="install nothing; write a bundle for machines like this one"
+    )
+    arguments = parser.parse_args()
+    if arguments.tests and (arguments.bundle or arguments.make_bundle):
+        parser.error("a bundle holds nothing that only tests run")
+    return arguments
 
 
-def _install_xrootd(home: Path, progress: host.Progress) -> dict[str, str]:
+def _install_xrootd(home: Path, progress: host.Progress, archive: Path | None) -> dict[str, str]:
     progress.say("xrootd: the storage server")
-    choice = xrootd.choose(home / "xrootd", lambda text: progress.say(f"xrootd: {text}"))
+    choice = xrootd.choose(home / "xrootd", lambda text: progress.say(f"xrootd: {text}"), archive)
     progress.say(f"xrootd: {choice.xrootd_version}, {choice.xrootd_why}")
     return asdict(choice)
 
@@ -64,14 +86,14 @@ def _postgres_bin(python: Path) -> Path:
     return package / "pginstall18" / "bin"
 
 
-def _both(environments: Environments, home: Path, progress: host.Progress) -> dict[str, str]:
+def _both(environments: Environments, home: Path, progress: host.Progress, archive: Path | None) -> dict[str, str]:
     """Fill the environments and fetch XRootD side by side; the second waits mostly for the network.
 
     Raises:
         HostError: the first failure; the other's message is printed.
     """
     with ThreadPoolExecutor(2) as pool:
-        fetched: Future[dict[str, str]] = pool.submit(_install_xrootd, home, progress)
+        fetched: Future[dict[str, str]] = pool.submit(_install_xrootd, home, progress, archive)
         made: Future[None] = pool.submit(environments.make_all)
     failures = [error for error in (made.exception(), fetched.exception()) if error]
     for failure in failures[1:]:
@@ -79,6 +101,21 @@ def _both(environments: Environments, home: Path, progress: host.Progress) -> di
     if failures:
         raise failures[0]
     return fetched.result()
+
+
+def _xrootd_digest() -> str:
+    """Of what decides which XRootD is taken and how it is laid out."""
+    return digest_of_files([*_trees(), Path(xrootd.__file__), Path(xrootd_versions.__file__)])
+
+
+def _trees() -> list[Path]:
+    return sorted(CHECKOUT.glob("install/debian_*.py"))
+
+
+def _bundle_parts() -> dict[str, str]:
+    """Digest by name of what decides which files an installation takes from a network."""
+    locks = {name: digest_of_files([lock_file(name)]) for name in BUNDLED}
+    return {**locks, "xrootd": _xrootd_digest()}
 
 
 def _xrootd_record(home: Path) -> dict[str, str]:
@@ -98,25 +135,23 @@ class Installation:
         home: the directory.
         progress: where to tell how far it is.
         tests: also what only tests and benchmarks run.
+        bundle: where all files come from, instead of a network.
     """
 
-    def __init__(self, home: Path, progress: host.Progress, *, tests: bool) -> None:
+    def __init__(self, home: Path, progress: host.Progress, *, tests: bool, bundle: Bundle | None = None) -> None:
         self._home = home
         self._progress = progress
         self._tests = tests
         self._stamps = Stamps(home / _STAMPS)
-        self._environments = Environments(home, self._stamps, progress, tests=tests)
+        self._environments = Environments(home, self._stamps, progress, tests=tests, bundle=bundle)
+        self._archive = bundle.archive if bundle else None
 
     def _wanted(self) -> dict[str, str]:
         """Digest by name of all parts; the record is made of all of them."""
-        trees = sorted(CHECKOUT.glob("install/debian_*.py"))
-        parts = {
-            **self._environments.wanted(),
-            "xrootd": digest_of_files([*trees, Path(xrootd.__file__)]),
-        }
+        parts = {**self._environments.wanted(), "xrootd": _xrootd_digest()}
         if self._tests:
             parts |= {
-                name: digest_of_files([*trees, Path(str(module.__file__))])
+                name: digest_of_files([*_trees(), Path(str(module.__file__))])
                 for name, (module, _, _) in _TREES_FOR_TESTS.items()
             }
         # The record names nothing that only tests run.
@@ -162,7 +197,7 @@ class Installation:
     def _make(self, outdated: list[str]) -> None:
         wanted = self._wanted()
         if "xrootd" in outdated:
-            storage = _both(self._environments, self._home, self._progress)
+            storage = _both(self._environments, self._home, self._progress, self._archive)
             self._stamps.put("xrootd", wanted["xrootd"])
         else:
             self._environments.make_all()
@@ -194,6 +229,23 @@ class Installation:
         self._stamps.put("record", wanted["record"])
 
 
+def _install(arguments: argparse.Namespace, home: Path, progress: host.Progress) -> None:
+    for left in home.glob(".bundle-*"):
+        shutil.rmtree(left)
+    if arguments.make_bundle:
+        bundler.make(arguments.make_bundle, home, progress, _bundle_parts())
+        return
+    installation = Installation(home, progress, tests=arguments.tests)
+    if arguments.bundle is None or not installation.outdated():
+        installation.install()
+        return
+    with tempfile.TemporaryDirectory(dir=home, prefix=".bundle-") as folder:
+        progress.say(f"opening {arguments.bundle}")
+        locks = [lock_file(name) for name in BUNDLED]
+        opened = unpack(arguments.bundle, Path(folder), parts=_bundle_parts(), locks=locks)
+        Installation(home, progress, tests=False, bundle=opened).install()
+
+
 def main() -> int:
     """Install, or say in one message why not; the exit status."""
     arguments = _arguments()
@@ -209,7 +261,7 @@ def main() -> int:
         with os.fdopen(os.open(home / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+") as lock:
             os.fchmod(lock.fileno(), 0o600)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            Installation(home, progress, tests=arguments.tests).install()
+            _install(arguments, home, progress)
     except BoathouseError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code

@@ -25,11 +25,14 @@ KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.gpg"),
 )
 
+_LOCAL = "file:"
+
 _KEYRING_PACKAGE = "debian-archive-keyring"
 # Each brings the keys that sign later ones.
 _KEYRING_SUITES = ("bullseye", "bookworm", "trixie")
 _DEBIAN_SUITES = re.compile(r"(stable|oldstable|testing|unstable|sid|bullseye|bookworm|trixie|forky|duke)/?")
 # The host's own settings on these would widen the download, or allow unsigned sources.
+_COMPRESSIONS = ("xz", "bz2", "lzma", "gz", "lz4", "zst")
 _NOT_INHERITED = ("Acquire::IndexTargets", "Acquire::Languages", "Acquire::Allow")
 
 
@@ -49,8 +52,8 @@ class Package:
     """Names of packages; the first of each set of alternatives."""
     sha256: str
     size: int
-    filename: str
-    """Last part of its path in the archive."""
+    path: str
+    """Below the archive's root."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +141,10 @@ class Apt:
 
     Args:
         directory: for all its state; kept, so that a second run need not fetch again.
+        architecture: whose packages, in Debian's words; the machine's own if not given.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, architecture: str | None = None) -> None:
         if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
             raise HostError(
                 "a newer XRootD is taken from Debian's packages, which needs apt",
@@ -148,7 +152,7 @@ class Apt:
                 remedy="install XRootD 5.9.3 or later from your distribution",
             )
         self._directory = directory.absolute()
-        self.architecture = self._output(["dpkg", "--print-architecture"])
+        self.architecture = architecture or self._output(["dpkg", "--print-architecture"])
 
     def use(self, name: str, sources: str | None = None) -> None:
         """Read the indexes of ``sources`` (text of a ``sources.list``) or, if None, of the host's own sources.
@@ -166,7 +170,7 @@ class Apt:
         (state / "status").touch()
         if sources is not None:
             (state / "sources.list").write_text(sources, encoding="utf-8")
-        configuration = self._configuration(state, own_sources=sources is not None)
+        configuration = self._configuration(state, sources)
         (state / "apt.conf").write_text(configuration, encoding="utf-8")
         self._environment = {**os.environ, "APT_CONFIG": str(state / "apt.conf"), "LC_ALL": "C.UTF-8"}
         result = self._run(["apt-get", "-q", "update"])
@@ -198,7 +202,22 @@ class Apt:
             if result.returncode != 0:
                 raise HostError("a package cannot be fetched", got=result.stderr.strip()[-1000:])
 
-    def _configuration(self, state: Path, *, own_sources: bool) -> str:
+    def copy_index(self, suite: str, archive: Path) -> None:
+        """Copy the index of a suite that is in use, as it was fetched, to its place in an archive.
+
+        Args:
+            suite: its name.
+            archive: root of the archive; what signs the index is copied along.
+        """
+        target = archive / "dists" / suite
+        packages = f"main/binary-{self.architecture}/Packages"
+        (target / packages).parent.mkdir(parents=True, exist_ok=True)
+        for part in ("InRelease", "Release", "Release.gpg", packages):
+            # apt names a file of an index by its URL, with underscores in place of slashes.
+            for path in (self._directory / suite / "lists").glob(f"*_dists_{suite}_{part.replace('/', '_')}"):
+                shutil.copyfile(path, target / part)
+
+    def _configuration(self, state: Path, sources: str | None) -> str:
         """The host's settings of how to reach its mirrors, and nothing else of the host."""
         dump = self._output(["apt-config", "dump"])
         kept = [
@@ -220,9 +239,13 @@ class Apt:
             "Acquire::AllowWeakRepositories": "false",
             "Acquire::AllowDowngradeToInsecureRepositories": "false",
             "Acquire::Languages": "none",
+            "Acquire::GzipIndexes": "false",
             "Acquire::Retries": "3",
         }
-        if own_sources:
+        if sources is not None and _LOCAL in sources:
+            # A copy has its indexes unpacked, as the signature vouches for them too; apt is not to ask for others.
+            own |= {f"Acquire::CompressionTypes::{name}": "none" for name in _COMPRESSIONS}
+        if sources is not None:
             own |= {
                 "Dir::Etc::SourceList": state / "sources.list",
                 "Dir::Etc::SourceParts": state / "none",
@@ -262,7 +285,7 @@ def _package(fields: Mapping[str, str]) -> Package:
         depends=tuple(match[0] for match in names if match),
         sha256=fields["SHA256"],
         size=int(fields["Size"]),
-        filename=fields["Filename"].rsplit("/", 1)[-1],
+        path=fields["Filename"],
     )
 
 
@@ -289,16 +312,18 @@ def find_mirrors(apt: Apt, scratch: Path) -> list[str]:
     return [mirror]
 
 
+def installed_keyring() -> Path | None:
+    """The keys of the Debian archive that are installed on the host, or None."""
+    return next((path for path in KEYRINGS if path.is_file()), None)
+
+
 def find_keyring(apt: Apt, scratch: Path) -> Path:
     """The keys of the Debian archive that the host trusts: installed, or in its own distribution's package.
 
     Raises:
         HostError: there are none.
     """
-    for path in KEYRINGS:
-        if path.is_file():
-            return path
-    return _keyring_below(_from_host(apt, _KEYRING_PACKAGE, scratch))
+    return installed_keyring() or _keyring_below(_from_host(apt, _KEYRING_PACKAGE, scratch))
 
 
 def use_suite(apt: Apt, mirror: str, suite: str, keyring: Path, scratch: Path) -> Path:
@@ -335,7 +360,9 @@ def use_suite(apt: Apt, mirror: str, suite: str, keyring: Path, scratch: Path) -
 
 def source_line(mirror: str, suite: str, keyring: Path) -> str:
     """A line for ``sources.list`` that names the only keys which may have signed."""
-    return f"deb [signed-by={keyring}] {mirror} {suite} main\n"
+    # A copy on this machine is as old as it is: its signature does not end, and it has no second names for its files.
+    old = " check-valid-until=no by-hash=no" if mirror.startswith(_LOCAL) else ""
+    return f"deb [signed-by={keyring}{old}] {mirror} {suite} main\n"
 
 
 def _from_host(apt: Apt, package: str, scratch: Path) -> Path:

@@ -11,96 +11,40 @@ import os
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from boathouse.errors import HostError
-from install import debian_apt
-from install.debian_apt import Apt, Package, SuiteError
-
-SUITES = ("forky", "sid")
-"""Where to look, in this order; the first with a fit version is taken."""
+from install import debian_apt, debian_suite
+from install.debian_apt import Apt
+from install.debian_recipe import Recipe, Say
+from install.debian_suite import Selection, version_of
 
 RECORD = "packages.json"
 
-Say = Callable[[str], None]
-
-_TRIPLETS = {
+TRIPLETS = {
     "amd64": ("x86_64-linux-gnu", "ld-linux-x86-64.so.2"),
     "arm64": ("aarch64-linux-gnu", "ld-linux-aarch64.so.1"),
 }
-
-
-@dataclass(frozen=True)
-class Program:
-    """One program of a tree; it is run by a script ``bin/<name>``."""
-
-    name: str
-    path: str
-    """Below the tree."""
-    first_arguments: tuple[str, ...] = ()
-    """Come before the caller's; ``{tree}`` stands for the tree."""
-    environment: tuple[tuple[str, str], ...] = ()
-    """Variables and their values; ``{tree}`` as above."""
-    loader_beside: bool = False
-    """Whether a copy of the loader must lie beside it: it looks for its own files where ``/proc/self/exe`` lies."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """What a tree is made of."""
-
-    what: str
-    """For messages."""
-    packages: tuple[str, ...]
-    """Taken with the libraries that they need; the first one's version names the tree."""
-    programs: tuple[Program, ...]
-    oldest: tuple[int, ...] = ()
-    """No older version will do."""
-    plugins: str = ""
-    """Pattern of further objects in the directory of libraries whose own libraries must be there."""
-    library_directories: tuple[str, ...] = ()
-    """Further directories with libraries, below that one."""
-    files: tuple[tuple[str, str], ...] = ()
-    """Further files and what is in them; ``{tree}`` as above."""
+"""By Debian's word for an architecture: its directory of libraries, and its loader there."""
 
 
 _UNNEEDED = ("usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/lintian", "usr/share/bug", "etc", "var")
 
 
-def version_of(text: str) -> tuple[int, ...]:
-    """The numbers of a version: ``(5, 9, 3)`` of ``v5.9.3`` or of Debian's ``5.9.3-1+b1``."""
-    plain = text.strip().lower().removeprefix("v").rsplit(":", 1)[-1].split("-")[0].split("+")[0].split("~")[0]
-    return tuple(int(part) for part in plain.split(".") if part.isdigit())
-
-
-def closure(apt: Apt, names: Sequence[str]) -> list[Package]:
-    """Packages with the libraries that they need, and those that these need.
-
-    What else Debian has them depend on (Perl, log rotation, users) is for a system service, which this is not.
-
-    Raises:
-        SuiteError: the suite lacks one of ``names``.
-    """
-    found = apt.packages(names)
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise SuiteError("the suite lacks packages", got=", ".join(list(missing)[:10]))
-    asked, new = set(names), list(found.values())
-    while new:
-        wanted = sorted({name for package in new for name in package.depends} - asked)
-        asked.update(wanted)
-        new = [package for package in apt.packages(wanted).values() if package.section in {"libs", "oldlibs"}]
-        found.update({package.name: package for package in new})
-    return sorted(found.values(), key=lambda package: package.name)
-
-
-def make(into: Path, recipe: Recipe, why: str, say: Say) -> Path:
+def make(into: Path, recipe: Recipe, why: str, say: Say, archive: Path | None = None) -> Path:
     """Make a tree below ``into`` from the first suite with a fit version.
 
     Killed half-way, the next call goes on with what was fetched. The tree appears under its name only when it is
     whole and its programs run.
+
+    Args:
+        into: directory of trees.
+        recipe: what it is made of.
+        why: why it is made, for the record.
+        say: where to tell how far it is.
+        archive: a copy of the archive (`debian_suite.copy`) to take instead of a mirror.
 
     Returns:
         The tree.
@@ -111,70 +55,33 @@ def make(into: Path, recipe: Recipe, why: str, say: Say) -> Path:
     work = into / ".work"
     work.mkdir(parents=True, exist_ok=True)
     apt = Apt(work / "apt")
-    if apt.architecture not in _TRIPLETS:
-        raise HostError(f"no {recipe.what} for this machine", expected=" or ".join(_TRIPLETS), got=apt.architecture)
-    say("looking for a mirror of the Debian archive and for its keys")
-    mirrors = debian_apt.find_mirrors(apt, work)
-    keyring = debian_apt.find_keyring(apt, work)
-    reasons: list[str] = []
-    for mirror in mirrors:
-        for suite in SUITES:
-            try:
-                say(f"reading the signed index of Debian {suite}")
-                used = debian_apt.use_suite(apt, mirror, suite, keyring, work)
-                packages = closure(apt, recipe.packages)
-            except SuiteError as error:
-                reasons.append(f"{suite}: {error.what} {error.got or ''}".strip())
-                continue
-            version = _version(recipe, packages)
-            if version_of(version) < recipe.oldest:
-                reasons.append(f"{suite} has {version}")
-                continue
-            return _build(apt, into, recipe, packages, origin=_origin(suite, mirror, used, why), say=say)
-    raise HostError(
-        f"no Debian suite gives a fit {recipe.what}",
-        expected=f"{'.'.join(map(str, recipe.oldest)) or 'any version'} or later in {' or '.join(SUITES)}",
-        got="\n       ".join(reasons),
-        remedy=f"check the network; or set {debian_apt.MIRROR_VARIABLE} to the URL of a mirror",
-    )
+    if apt.architecture not in TRIPLETS:
+        raise HostError(f"no {recipe.what} for this machine", expected=" or ".join(TRIPLETS), got=apt.architecture)
+    return _build(apt, into, recipe, debian_suite.select(apt, work, recipe, say, archive), why=why, say=say)
 
 
-def _version(recipe: Recipe, packages: Sequence[Package]) -> str:
-    return next(package.version for package in packages if package.name == recipe.packages[0])
-
-
-def _origin(suite: str, mirror: str, keyring: Path, why: str) -> dict[str, str]:
-    digest = hashlib.sha256(keyring.read_bytes()).hexdigest()
-    return {"suite": suite, "mirror": mirror, "keyring": keyring.name, "keyring_sha256": digest, "why": why}
-
-
-def _build(apt: Apt, into: Path, recipe: Recipe, packages: list[Package], *, origin: dict[str, str], say: Say) -> Path:
-    version = _version(recipe, packages)
+def _build(apt: Apt, into: Path, recipe: Recipe, selection: Selection, *, why: str, say: Say) -> Path:
+    packages = selection.packages
     number = hashlib.sha256("\n".join(package.sha256 for package in packages).encode()).hexdigest()[:8]
-    tree = into / f"{'.'.join(map(str, version_of(version)))}-{origin['suite']}-{number}"
+    tree = into / f"{'.'.join(map(str, version_of(selection.version)))}-{selection.suite}-{number}"
     if tree.exists():
         return tree
     archives = into / ".work" / "packages"
-    archives.mkdir(exist_ok=True)
-    absent = [package for package in packages if not _is_whole(archives, package)]
-    say(f"fetching {len(absent)} packages, {sum(package.size for package in absent) / 1e6:.0f} MB")
-    apt.download(absent, archives)
+    debian_suite.fetch(apt, packages, archives, say)
     passing = into / ".work" / "tree"
     _remove(passing)
     for package in packages:
-        if not _is_whole(archives, package):
-            raise HostError("a package is not what the signed index says", where=package.filename)
         debian_apt.unpack(archives / debian_apt.package_file(package), passing)
     for name in _UNNEEDED:
         _remove(passing / name)
     _open_directories(passing)
-    triplet, loader = _TRIPLETS[apt.architecture]
+    triplet, loader = TRIPLETS[apt.architecture]
     layout = _Layout(tree, triplet, loader, recipe)
     say("checking that every program finds its libraries")
     layout.check_libraries(passing)
     layout.write_files(passing)
     layout.write_launchers(passing)
-    _write_record(passing / RECORD, version, packages, origin)
+    _write_record(passing / RECORD, {**selection.described(), "why": why})
     passing.rename(tree)
     _remove(into / ".work")
     return tree
@@ -190,11 +97,6 @@ def _remove(directory: Path) -> None:
     if directory.exists():
         _open_directories(directory)
         shutil.rmtree(directory)
-
-
-def _is_whole(archives: Path, package: Package) -> bool:
-    path = archives / debian_apt.package_file(package)
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == package.sha256
 
 
 @dataclass(frozen=True)
@@ -272,21 +174,7 @@ class _Layout:
             script.chmod(0o755)
 
 
-def _write_record(path: Path, version: str, packages: list[Package], origin: dict[str, str]) -> None:
-    document = {
-        **origin,
-        "version": version,
-        "packages": [
-            {
-                "package": package.name,
-                "version": package.version,
-                "architecture": package.architecture,
-                "sha256": package.sha256,
-                "size_bytes": package.size,
-            }
-            for package in packages
-        ],
-    }
+def _write_record(path: Path, document: Mapping[str, object]) -> None:
     with path.open("w", encoding="utf-8") as handle:
         json.dump(document, handle, indent=2)
         handle.write("\n")

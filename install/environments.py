@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from install import CHECKOUT, index
+from install.bundle import Bundle
 from install.host import Progress, clean_environment, run
 from install.record import Stamps
 
@@ -31,6 +32,8 @@ class Wheel:
 LOCKED = ("main", "rucio", "rucio-clients")
 FOR_TESTS = ("peers",)
 """Environments that only tests and benchmarks run."""
+BUNDLED = ("uv", "build", *LOCKED)
+"""Locks of all that `make install` takes from Python's index."""
 _BUILD_LOCKS = {"peers": "peers-build"}
 """What builds packages without a wheel, where it is not ``build``."""
 WHEELS = (
@@ -67,6 +70,16 @@ def digest_of_text(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def lock_file(name: str) -> Path:
+    """The file of a lock."""
+    return CHECKOUT / "locks" / f"{name}.txt"
+
+
+def locked_count(name: str) -> int:
+    """How many packages a lock names."""
+    return sum(1 for line in lock_file(name).read_text().splitlines() if line and not line.startswith((" ", "#")))
+
+
 class Environments:
     """The environments below a directory, each as its lock says.
 
@@ -74,14 +87,18 @@ class Environments:
         home: directory of the installation.
         stamps: what was installed before.
         tests: also what only the tests run.
+        bundle: take files from it, and none from the network.
     """
 
-    def __init__(self, home: Path, stamps: Stamps, progress: Progress, *, tests: bool) -> None:
+    def __init__(
+        self, home: Path, stamps: Stamps, progress: Progress, *, tests: bool, bundle: Bundle | None = None
+    ) -> None:
         self._home = home
         self._stamps = stamps
         self._progress = progress
         self._locked = (*LOCKED, *FOR_TESTS) if tests else LOCKED
-        self._uv_variables: dict[str, str] | None = None
+        self._variables = bundle.variables if bundle else {}
+        self._uv_variables = self._variables or None
 
     def python(self, name: str) -> Path:
         """The interpreter of an environment."""
@@ -90,7 +107,7 @@ class Environments:
     def _lock_digest(self, name: str) -> str:
         # An environment also belongs to its interpreter: another one wants other wheels.
         interpreter = f"{Path(sys.executable).resolve()} {sys.version_info[:3]}"
-        return digest_of_text(interpreter + (CHECKOUT / "locks" / f"{name}.txt").read_text())
+        return digest_of_text(interpreter + lock_file(name).read_text())
 
     def _wheel_digest(self, wheel: Wheel) -> str:
         return f"{self._lock_digest(wheel.environment)} {digest_of_files(wheel.sources)}"
@@ -124,7 +141,6 @@ class Environments:
         environment = self._home / "envs" / "uv"
         shutil.rmtree(environment, ignore_errors=True)
         run([sys.executable, "-m", "venv", environment], doing="make a Python environment", remedy=_REMEDY)
-        lock = CHECKOUT / "locks" / "uv.txt"
         pip = [
             self.python("uv"),
             "-m",
@@ -134,7 +150,12 @@ class Environments:
             "--quiet",
             "--only-binary=:all:",
         ]
-        run([*pip, "--require-hashes", "-r", lock], doing="install uv", remedy=_REMEDY)
+        run(
+            [*pip, "--require-hashes", "-r", lock_file("uv")],
+            doing="install uv",
+            env=clean_environment(self._variables),
+            remedy=_REMEDY,
+        )
         self._stamps.put("uv", wanted)
 
     def _uv(self, *arguments: str | Path, doing: str) -> None:
@@ -156,17 +177,15 @@ class Environments:
         wanted = self._lock_digest(name)
         if self._stamps.holds(name, wanted) and self.python(name).exists():
             return
-        lock = CHECKOUT / "locks" / f"{name}.txt"
-        count = sum(1 for line in lock.read_text().splitlines() if line and not line.startswith((" ", "#")))
-        self._progress.say(f"{name}: {count} packages")
+        self._progress.say(f"{name}: {locked_count(name)} packages")
         environment = self._home / "envs" / name
         self._stamps.drop(name)
         self._uv(
             "venv", "--quiet", "--clear", "--python", Path(sys.executable).resolve(), environment, doing=f"make {name}"
         )
-        constraints = ("--build-constraints", CHECKOUT / "locks" / f"{_BUILD_LOCKS.get(name, 'build')}.txt")
+        constraints = ("--build-constraints", lock_file(_BUILD_LOCKS.get(name, "build")))
         sync = ("pip", "sync", "--quiet", "--require-hashes", "--compile-bytecode", *constraints)
-        self._uv(*sync, "--python", self.python(name), lock, doing=f"fill the environment {name}")
+        self._uv(*sync, "--python", self.python(name), lock_file(name), doing=f"fill the environment {name}")
         self._stamps.put(name, wanted)
 
     def _install(self, wheel: Wheel) -> None:

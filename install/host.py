@@ -19,6 +19,9 @@ NEEDED_BYTES = 3_000_000_000
 
 _NOBODY = 65534
 
+_MACHINES = ("x86_64", "aarch64")
+"""Those with a locked wheel of every package, and with Debian's packages."""
+
 _HEADERS = f"{sys.base_prefix}/include/python{sys.version_info[0]}.{sys.version_info[1]}"
 
 # Packages of the distribution: (package, a file that it brings, whether tests and benchmarks alone want it).
@@ -28,7 +31,7 @@ _PACKAGES = (
     ("oidc-agent-cli", "/usr/bin/oidc-agent", True),
     ("scitokens-cpp", "/usr/bin/scitokens-verify", True),
     ("gfal2-util-scripts", "/usr/bin/gfal-copy", True),
-    ("gfal2-plugin-http", "/usr/lib/x86_64-linux-gnu/gfal2-plugins/libgfal_plugin_http.so", True),
+    ("gfal2-plugin-http", f"/usr/lib/{platform.machine()}-linux-gnu/gfal2-plugins/libgfal_plugin_http.so", True),
     ("litmus", "/usr/bin/litmus", True),
     # They build M2Crypto, which FTS3's client needs.
     ("gcc", "/usr/bin/gcc", True),
@@ -147,13 +150,13 @@ def check_platform() -> None:
     """Refuse machines for which the locked wheels do not exist.
 
     Raises:
-        HostError: not Linux on x86-64 with the GNU C library.
+        HostError: not Linux on amd64 or arm64 with the GNU C library.
     """
     libc, _ = platform.libc_ver()
-    if (sys.platform, platform.machine(), libc) != ("linux", "x86_64", "glibc"):
+    if (sys.platform, libc) != ("linux", "glibc") or platform.machine() not in _MACHINES:
         raise HostError(
             "this machine is not supported",
-            expected="Linux on x86_64 with glibc",
+            expected=f"Linux on {' or '.join(_MACHINES)} with glibc",
             got=f"{sys.platform} on {platform.machine()} with {libc or 'another C library'}",
             remedy="use Debian 12 or 13, or Ubuntu 22.04 or 24.04",
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from install import debian_tree
-from install.debian_tree import Program, Recipe, Say
+from install.debian_recipe import Program, Recipe, Say
 
 _TREE = Recipe(what="nginx", packages=("nginx",), programs=(Program("nginx", "usr/sbin/nginx"),))
 

@@ -3,6 +3,7 @@
 
 The machine's own, if it is new enough and complete; else a private tree of a newer Debian suite's packages, with
 their signatures checked. Prints one JSON object with what was taken and why; progress goes to standard error.
+``--packages arm64`` tells what a machine of another architecture would get.
 Needs the standard library only. See ``docs/decisions/0002-which-xrootd.md``.
 """
 
@@ -24,8 +25,9 @@ if __package__ in {None, ""}:
 
 from boathouse import xrootd_versions
 from boathouse.errors import BoathouseError, HostError
-from install import debian_tree
-from install.debian_tree import Program, Recipe
+from install import debian_suite, debian_tree
+from install.debian_apt import Apt
+from install.debian_recipe import Program, Recipe, Say
 
 _TREE = Recipe(
     what="XRootD",
@@ -106,8 +108,13 @@ def _lacking(binaries: Path) -> str | None:
     return None
 
 
-def choose(into: Path, say: debian_tree.Say) -> Choice:
+def choose(into: Path, say: Say, archive: Path | None = None) -> Choice:
     """The XRootD to use, fetched if need be.
+
+    Args:
+        into: directory for a private tree.
+        say: where to tell how far it is.
+        archive: a copy of Debian's archive to take it from instead of a mirror.
 
     Raises:
         HostError: none can be had.
@@ -118,10 +125,10 @@ def choose(into: Path, say: debian_tree.Say) -> Choice:
     tree = debian_tree.existing(into)
     if tree is None:
         say(f"{reason}; taking a newer one from Debian")
-        tree = debian_tree.make(into, _TREE, reason, say)
+        tree = debian_tree.make(into, _TREE, reason, say, archive)
     record = json.loads((tree / debian_tree.RECORD).read_text(encoding="utf-8"))
     said = subprocess.run([tree / "bin" / "xrootd", "-v"], capture_output=True, text=True, check=False)
-    version = ".".join(map(str, debian_tree.version_of((said.stdout + said.stderr).strip())))
+    version = ".".join(map(str, xrootd_versions.numbers(said.stdout + said.stderr)))
     problem = xrootd_versions.unsafe(version)
     if problem:
         raise HostError("the XRootD that was fetched does not run", got=problem, where=str(tree))
@@ -135,11 +142,39 @@ def choose(into: Path, say: debian_tree.Say) -> Choice:
     )
 
 
+def copy(archive: Path, work: Path, say: Say) -> None:
+    """Copy what a private tree is made of on a machine like this one, for a machine without a network.
+
+    Args:
+        archive: root of the copy, laid out as Debian's archive.
+        work: directory for what is fetched on the way.
+        say: where to tell how far it is.
+
+    Raises:
+        HostError: it cannot be had.
+    """
+    debian_suite.copy(Apt(work / "apt"), work, _TREE, archive, say)
+
+
+def packages(architecture: str, work: Path, say: Say) -> dict[str, object]:
+    """What a private tree would be made of on a machine of an architecture, which need not be this one's.
+
+    Raises:
+        HostError: no suite has a fit version for it.
+    """
+    return debian_suite.select(Apt(work / "apt", architecture), work, _TREE, say).described()
+
+
 def main() -> int:
     """Print the choice as JSON; returns the exit status."""
     parser = argparse.ArgumentParser(description="Decide which XRootD to use, and get it.")
     parser.add_argument("--into", type=Path, required=True, help="directory for a private tree")
     parser.add_argument("--record", type=Path, help="also write the JSON to this file")
+    parser.add_argument(
+        "--packages",
+        choices=sorted(debian_tree.TRIPLETS),
+        help="fetch nothing but the signed index; print the packages that a machine of this architecture would get",
+    )
     arguments = parser.parse_args()
     start = time.monotonic()
 
@@ -147,11 +182,15 @@ def main() -> int:
         sys.stderr.write(f"[{time.monotonic() - start:6.1f} s] xrootd: {text}\n")
 
     try:
-        choice = asdict(choose(arguments.into.absolute(), say))
+        into: Path = arguments.into.absolute()
+        if arguments.packages:
+            document = packages(arguments.packages, into / f".{arguments.packages}", say)
+        else:
+            document = asdict(choose(into, say))
     except BoathouseError as error:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
-    text = json.dumps(choice, indent=2) + "\n"
+    text = json.dumps(document, indent=2) + "\n"
     if arguments.record:
         arguments.record.write_text(text, encoding="utf-8")
     sys.stdout.write(text)

@@ -12,7 +12,7 @@ from install.debian_apt import (
     parse_one_line,
     parse_stanzas,
 )
-from install.debian_tree import version_of
+from install.debian_suite import version_of
 
 ONE_LINE = """\
 # deb http://commented.test/debian bookworm main
