@@ -6,8 +6,9 @@ import ipaddress
 from collections.abc import Callable, Iterator
 
 from boathouse.facility.faults import Fault, unknown
-from boathouse.facility.model import Cache, CacheLevel, CacheMode, Facility, scope_directories
+from boathouse.facility.model import Cache, CacheLevel, CacheMode, Facility
 from boathouse.facility.schema import Location
+from boathouse.wlcg.directories import scope_directories
 
 _ORDER = tuple(CacheLevel)
 _MOST_ADDRESSES = 2**16

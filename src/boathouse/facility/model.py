@@ -76,16 +76,6 @@ TRANSFERS_ADDRESS = "127.0.0.2"
 """Of the transfer service, its own: Rucio asks for tokens whose audience is the host of the service's URL."""
 
 
-def scope_directories(scope: str) -> tuple[str, ...]:
-    """Directories below an RSE's prefix where a Rucio scope's files may lie, without slashes at their ends.
-
-    Rucio's path algorithm makes directories of the dots in names that begin with ``user`` or ``group``:
-    ``user.alice`` lies in ``user/alice``. Files with registered paths lie where they were put, by the scope's name.
-    """
-    folded = scope.replace(".", "/") if scope.startswith(("user", "group")) else scope
-    return (folded,) if folded == scope else (folded, scope)
-
-
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 

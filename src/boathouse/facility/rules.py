@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 
 from boathouse.facility import caches, distance, protocols, trust
 from boathouse.facility.faults import Fault, unknown
-from boathouse.facility.model import TRANSFERS_ADDRESS, Cache, Facility, Storage, scope_directories
+from boathouse.facility.model import TRANSFERS_ADDRESS, Cache, Facility, Storage
 from boathouse.facility.schema import Location
 from boathouse.units import format_bytes
+from boathouse.wlcg.directories import scope_directories
 
 UNSET = "unset"
 """Stands for the name of a group that the file lacks; that fault is told already."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from boathouse.facility.faults import Fault, unknown
-from boathouse.facility.model import Facility, scope_directories
+from boathouse.facility.model import Facility
+from boathouse.wlcg.directories import scope_directories
 
 OWN = "issuer"
 """Stands in a user's identities for ``services.issuer``."""

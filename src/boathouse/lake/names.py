@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 
 from boathouse.errors import InputError
+from boathouse.wlcg.directories import scope_directories
 
 # Rucio's schema "generic", without what leads elsewhere as a path; boathouse_rucio_site.schema has the same.
 _SCOPE = re.compile(r"[a-zA-Z_\-.0-9]{1,25}")
@@ -88,5 +89,4 @@ def hash_path(did: Did) -> str:
     the dots are directories: ``user.alice`` lies below ``user/alice``.
     """
     digest = hashlib.md5(str(did).encode(), usedforsecurity=False).hexdigest()
-    scope = did.scope.replace(".", "/") if did.scope.startswith(("user", "group")) else did.scope
-    return f"{scope}/{digest[0:2]}/{digest[2:4]}/{did.name}"
+    return f"{scope_directories(did.scope)[0]}/{digest[0:2]}/{digest[2:4]}/{did.name}"

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from boathouse.facility.model import Facility, scope_directories
+from boathouse.facility.model import Facility
 from boathouse.plan.model import Certificate, File, PortRequest, Probe, ProbeKind, Secret, SecretKind, Unit
 from boathouse.plan.service import Context, Contribution, Service
 from boathouse.services import trust
 from boathouse.services.postgres import database_url
 from boathouse.services.rucio import LOGIN_CLIENT, login_redirect
 from boathouse.services.transfers import PAGES_CLIENT, pages_redirect
+from boathouse.wlcg.directories import scope_directories
 from boathouse.wlcg.scopes import PROFILE
 
 CONFIDENTIAL_CLIENTS = ("rucio", "rucio-admin", LOGIN_CLIENT, "transfers", "cache", "operator")

@@ -92,13 +92,7 @@ class Application:
         return await run_in_threadpool(self._gate.caller, request.headers.get("Authorization"))
 
     def _sees(self, caller: Caller) -> Sees:
-        def sees(scope: str) -> bool:
-            directory = scope.replace(".", "/") if scope.startswith(("user.", "group.")) else scope
-            return caller.operator or any(
-                caller.may_read(f"{prefix}/{directory}") for prefix in self._settings.prefixes if scope
-            )
-
-        return sees
+        return lambda scope: caller.may_read_scope(scope, self._settings.prefixes)
 
     async def _caches(self, request: Request) -> Response:
         sees = self._sees(await self._caller(request))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from boathouse.apps.caches.cinfo import SUFFIX
 from boathouse.apps.caches.settings import Settings
 from boathouse.errors import AuthError, InputError
+from boathouse.wlcg.directories import scope_directories
 from boathouse.wlcg.verify import Claims, Verifier
 
 _PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._-]+)+")
@@ -28,6 +30,15 @@ class Caller:
     def may_read(self, path: str) -> bool:
         """Whether the token opens a path."""
         return self.operator or self.claims.covers(f"storage.read:{path}")
+
+    def may_read_scope(self, scope: str, prefixes: Iterable[str]) -> bool:
+        """Whether the token opens a directory of a Rucio scope; of files without a scope, only operators are told."""
+        return self.operator or any(
+            self.may_read(f"{prefix}/{directory}")
+            for prefix in prefixes
+            for directory in scope_directories(scope)
+            if scope
+        )
 
     def may_write(self, path: str) -> bool:
         """Whether the token may change what is at a path."""
