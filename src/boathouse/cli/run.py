@@ -222,6 +222,9 @@ def endpoints(*, state: State = None, as_json: Json = False) -> None:
         f"a file at {storage.rse}:  {storage.https}{storage.prefix}/SCOPE/…  {storage.root}/{storage.prefix}/SCOPE/…"
     )
     for cache in found.caches:
+        if cache.federation:
+            out.print(f"a file of {cache.federation} through {cache.name}:  {cache.root}/{cache.paths[0]}/…")
+            continue
         behind = storage.root.replace("root://", "roots://", 1)
         out.print(f"the same through {cache.name}:  {cache.root}//{behind}/{storage.prefix}/SCOPE/…")
     out.print(f"CA bundle:  {found.ca_bundle}")

@@ -95,43 +95,80 @@ def chains(facility: Facility) -> Iterator[Fault]:
 
 
 def modes(facility: Facility) -> Iterator[Fault]:
-    """A cache of a group has a group, and gives away nothing that is embargoed."""
+    """A cache has what its mode wants, and nothing that only another mode looks at."""
     for location, name, cache in _caches(facility):
-        if cache.mode is CacheMode.user:
-            if cache.group or cache.networks:
-                yield Fault(
-                    (*location, "mode"),
-                    f"{name} is no cache of a group",
-                    expected="mode: group, where group or networks is set",
-                    got=cache.mode.value,
-                    remedy="mode: group",
-                )
-        elif cache.group is None:
+        if cache.mode is not CacheMode.group and (cache.group or cache.networks):
             yield Fault(
                 (*location, "mode"),
-                f"{name} is the cache of no group",
-                expected="a group, whose rights it has",
-                got="none",
-                remedy="group: NAME",
+                f"{name} is no cache of a group",
+                expected="mode: group, where group or networks is set",
+                got=cache.mode.value,
+                remedy="mode: group",
             )
-        elif cache.group not in facility.groups:
-            yield unknown((*location, "group"), "group", cache.group, facility.groups)
-        elif cache.networks and facility.groups[cache.group].embargoed:
+        if cache.mode is not CacheMode.translating and cache.federation:
             yield Fault(
-                (*location, "networks"),
-                f"{name} would open the embargoed data of {cache.group} to a network",
-                expected="a token of each reader for what is embargoed",
-                got=", ".join(cache.networks),
-                remedy="leave networks out",
+                (*location, "mode"),
+                f"{name} would read from {cache.federation} with nobody's rights",
+                expected="mode: translating, where federation is set",
+                got=cache.mode.value,
+                remedy="mode: translating",
             )
-        elif not group_paths(facility, cache):
-            yield Fault(
-                (*location, "group"),
-                f"there is nothing that {name} may give",
-                expected="a scope that the group may read",
-                got=cache.group,
-                remedy="add a scope, or use mode: user",
-            )
+        if cache.mode is CacheMode.group:
+            yield from _of_group(facility, location, name, cache)
+        if cache.mode is CacheMode.translating:
+            yield from _translating(facility, location, name, cache)
+
+
+def _of_group(facility: Facility, location: Location, name: str, cache: Cache) -> Iterator[Fault]:
+    """A cache of a group has a group, and gives away nothing that is embargoed."""
+    if cache.group is None:
+        yield Fault(
+            (*location, "mode"),
+            f"{name} is the cache of no group",
+            expected="a group, whose rights it has",
+            got="none",
+            remedy="group: NAME",
+        )
+    elif cache.group not in facility.groups:
+        yield unknown((*location, "group"), "group", cache.group, facility.groups)
+    elif cache.networks and facility.groups[cache.group].embargoed:
+        yield Fault(
+            (*location, "networks"),
+            f"{name} would open the embargoed data of {cache.group} to a network",
+            expected="a token of each reader for what is embargoed",
+            got=", ".join(cache.networks),
+            remedy="leave networks out",
+        )
+    elif not group_paths(facility, cache):
+        yield Fault(
+            (*location, "group"),
+            f"there is nothing that {name} may give",
+            expected="a scope that the group may read",
+            got=cache.group,
+            remedy="add a scope, or use mode: user",
+        )
+
+
+def _translating(facility: Facility, location: Location, name: str, cache: Cache) -> Iterator[Fault]:
+    """A cache that translates rights stands before one federation, and before no storage of the facility's."""
+    if cache.federation is None:
+        yield Fault(
+            (*location, "mode"),
+            f"{name} stands before no federation",
+            expected="one of federations, whose table of rights it follows",
+            got="none",
+            remedy="federation: NAME",
+        )
+    elif cache.federation not in facility.federations:
+        yield unknown((*location, "federation"), "federation", cache.federation, facility.federations)
+    if cache.upstreams != "lake":
+        yield Fault(
+            (*location, "upstreams"),
+            f"{name} would stand before a federation and this facility's storage",
+            expected="no upstreams in mode translating",
+            got=", ".join(cache.upstreams) or "an empty list",
+            remedy="leave upstreams out",
+        )
 
 
 def networks(facility: Facility) -> Iterator[Fault]:
@@ -158,13 +195,15 @@ def networks(facility: Facility) -> Iterator[Fault]:
 
 
 def group_behind(facility: Facility) -> Iterator[Fault]:
-    """Nothing reads through a cache of a group: its rights would stand for those of the readers of other caches."""
+    """Nothing reads through a cache with rights of its own: they would stand for those of other caches' readers."""
     for location, name, _ in _caches(facility):
         for parent in facility.chain_of(name)[1:2]:
-            if facility.caches[parent].mode is CacheMode.group:
+            mode = facility.caches[parent].mode
+            if mode is not CacheMode.user:
+                what = "one group may read" if mode is CacheMode.group else "its federation's table says"
                 yield Fault(
                     (*location, "upstreams"),
-                    f"{name} reads from {parent}, which gives what one group may read",
+                    f"{name} reads from {parent}, which gives what {what}",
                     expected="storage elements, or a cache of mode user",
                     got=parent,
                     remedy=f"turn the chain round, or give {parent} the mode user",

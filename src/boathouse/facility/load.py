@@ -113,7 +113,7 @@ def _repair(data: dict[str, Any], location: Location) -> set[str]:
     if is_name and parent.get(key) is None:
         parent[key] = {}
     elif setting is not None and not is_name and setting.default is None:
-        parent[key] = _STAND_INS[setting.path[-1]]
+        parent[key] = _STAND_INS.get(setting.key) or _STAND_INS[setting.path[-1]]
     else:
         gone = parent.pop(key, None)
         if gone is not None and is_name:
@@ -132,6 +132,9 @@ _STAND_INS: Mapping[str, Any] = {
     "group": rules.UNSET,
     "sites": {"X": {}},
     "url": _UNSET_URL,
+    "federations.<federation>.url": "roots://unset.invalid",
+    "issuer": _UNSET_URL,
+    "audience": "x",
     "client_id": "x",
     "claim": "x",
     "value": "x",

@@ -6,71 +6,31 @@ these fields. Sizes are bytes after loading, durations seconds.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-from boathouse.errors import InputError
-from boathouse.units import parse_bandwidth, parse_bytes, parse_seconds
-
-
-def _size(value: object) -> int:
-    try:
-        return parse_bytes(value if isinstance(value, str | int | float) else str(value))
-    except InputError as error:
-        raise ValueError(f"{error.what}: expected {error.expected}") from error
-
-
-def _duration(value: object) -> float:
-    try:
-        return parse_seconds(value if isinstance(value, str | int | float) else str(value))
-    except InputError as error:
-        raise ValueError(f"{error.what}: expected {error.expected}") from error
-
-
-def _bandwidth(value: object) -> int:
-    try:
-        return parse_bandwidth(value if isinstance(value, str | int | float) else str(value))
-    except InputError as error:
-        raise ValueError(f"{error.what}: expected {error.expected}") from error
-
-
-def _address(value: str) -> str:
-    ipaddress.ip_address(value)
-    return value
-
-
-def _absolute(value: str) -> str:
-    if not value.startswith("/") or "//" in value or ".." in value.split("/"):
-        msg = "not a normalised absolute path"
-        raise ValueError(msg)
-    return value.rstrip("/") or "/"
-
-
-def _network(value: str) -> str:
-    return str(ipaddress.ip_network(value))
-
-
-Size = Annotated[int, BeforeValidator(_size), Field(json_schema_extra={"type": ["integer", "string"]})]
-Duration = Annotated[float, BeforeValidator(_duration), Field(json_schema_extra={"type": ["number", "string"]})]
-Bandwidth = Annotated[int, BeforeValidator(_bandwidth), Field(json_schema_extra={"type": ["integer", "string"]})]
-Address = Annotated[str, AfterValidator(_address)]
-Network = Annotated[str, AfterValidator(_network)]
-AbsolutePath = Annotated[str, AfterValidator(_absolute)]
-RseName = Annotated[str, Field(pattern=r"^[A-Z0-9]([A-Z0-9_\-]{0,97}[A-Z0-9])?$")]
-Label = Annotated[str, Field(pattern=r"^[A-Z0-9]([A-Z0-9\-]{0,62}[A-Z0-9])?$")]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_\-]{0,24}$")]
-ScopeName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,24}$")]
-SiteName = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9\-]{0,40}$")]
-Port = Annotated[int, Field(ge=1024, le=65535)]
-IssuerUrl = Annotated[str, Field(pattern=r"^https://[^\s?#/]+(/[^\s?#]*)?$")]
-StoreUrl = Annotated[
-    str, Field(pattern=r"^(s3s|davs|https)://[a-z0-9][a-z0-9.\-]*(:[0-9]{1,5})?(/[A-Za-z0-9._\-]+)*/?$")
-]
-GroupPath = Annotated[str, Field(pattern=r"^(/[a-zA-Z0-9][a-zA-Z0-9_.\-]*)+$")]
+from boathouse.facility.kinds import (
+    AbsolutePath,
+    Address,
+    Bandwidth,
+    Duration,
+    FederationPath,
+    FederationUrl,
+    GroupPath,
+    IssuerUrl,
+    Label,
+    Name,
+    Network,
+    Port,
+    RseName,
+    ScopeName,
+    SiteName,
+    Size,
+    StoreUrl,
+)
 
 TRANSFERS_ADDRESS = "127.0.0.2"
 """Of the transfer service, its own: Rucio asks for tokens whose audience is the host of the service's URL."""
@@ -189,6 +149,9 @@ class CacheMode(StrEnum):
     """The reader's: each shows a token, which must open the file at the storage element."""
     group = "group"
     """A group's: it reads with a token of its own for what that group may read, and gives this to those it lets in."""
+    translating = "translating"
+    """Those of a table: it stands before a lake of somebody else's, to which it shows a credential of the facility's,
+    and gives each reader what `federations.<federation>` says of the groups that their token names."""
 
 
 class Cache(_Model):
@@ -197,7 +160,8 @@ class Cache(_Model):
     level: CacheLevel = CacheLevel.site
     """Where it stands between readers and the lake."""
     upstreams: tuple[RseName, ...] | Literal["lake"] = "lake"
-    """The RSEs that it caches, ``lake`` meaning every one; or one other cache, of its own level or a higher one."""
+    """The RSEs that it caches, ``lake`` meaning every one; or one other cache, of its own level or a higher one. Not in
+    the mode `translating`."""
     mode: CacheMode = CacheMode.user
     """Whose rights decide."""
     group: Name | None = None
@@ -205,6 +169,8 @@ class Cache(_Model):
     networks: tuple[Network, ...] = ()
     """Mode `group`: networks (IPv4, at most 65,536 addresses, e.g. ``10.1.0.0/16``) whose machines are let in without a
     token, and no others; without any, whoever shows a token that names the group."""
+    federation: Name | None = None
+    """Mode `translating`: what it reads from, one of `federations`."""
     size: Size = 4_000_000_000
     """Disk that it may fill, in bytes."""
     block_size: Size = 524_288
@@ -378,6 +344,48 @@ class Store(_Model):
     """Groups whose members use the store with the facility's secret, besides administrators and the catalogue."""
 
 
+class FederationClient(_Model):
+    """A client at the issuer whose tokens a federation takes."""
+
+    issuer: IssuerUrl
+    """URL of that issuer, byte for byte as in its discovery document."""
+    ca_file: AbsolutePath | None = None
+    """CAs that its certificate must chain to, PEM; those of the host if not given."""
+    id: Annotated[str, Field(min_length=1)]
+    """The facility's name there; it gets tokens with client credentials."""
+    secret_file: AbsolutePath
+    """File with its secret."""
+    audience: str
+    """What the federation's servers want as audience; several with spaces between."""
+    scope: str = "storage.read:/"
+    """What is asked for; several with spaces between."""
+
+
+class Federation(_Model):
+    """A lake of somebody else's: XRootD servers that take another credential than this facility's tokens.
+
+    Caches of the mode `translating` stand before it.
+    """
+
+    url: FederationUrl
+    """Its server, or the redirector that knows its servers."""
+    ca_file: AbsolutePath | None = None
+    """CAs that its servers' certificates must chain to, PEM; those of the host if not given."""
+    ca_directory: AbsolutePath | None = None
+    """In place of `ca_file`: a directory of CAs by their hash names, as `/etc/grid-security/certificates`."""
+    client: FederationClient | None = None
+    """Where the token comes from that the caches show it."""
+    token_file: AbsolutePath | None = None
+    """In place of `client`: a file with that token, which somebody else renews and the services' user can read."""
+    proxy_file: AbsolutePath | None = None
+    """In place of either, where it takes no tokens: a file with the X.509 proxy of a service (RFC 3820), which somebody
+    else renews and the services' user can read; it wants `ca_directory`."""
+    rights: dict[Name, tuple[FederationPath, ...]] = {}
+    """Directories there that the members of each group may read."""
+    everybody: tuple[FederationPath, ...] = ()
+    """Directories there that everybody in the VO may read."""
+
+
 class ServiceClient(_Model):
     """A service's client at an issuer that somebody else runs."""
 
@@ -472,6 +480,8 @@ class Facility(_Model):
     """Where else people may sign in, by a name of your choice."""
     stores: dict[Name, Store] = {}
     """Storage of others' to copy from and to, by a name of your choice."""
+    federations: dict[Name, Federation] = {}
+    """Lakes of others' that caches stand before, by a name of your choice."""
     services: Embedded = Embedded()
     """Settings of the embedded services."""
 
@@ -526,13 +536,15 @@ class Facility(_Model):
         return next(iter(self.chain_of(cache)[1:]), None)
 
     def upstreams_of(self, cache: str) -> tuple[str, ...]:
-        """RSE names behind a cache, or behind the last one of its chain, in file order.
+        """RSE names behind a cache, or behind the last one of its chain, in file order; none before a federation.
 
         Raises:
             KeyError: there is no cache of that name.
         """
-        upstreams = self.caches[self.chain_of(cache)[-1]].upstreams
-        return tuple(self.storage) if upstreams == "lake" else upstreams
+        last = self.caches[self.chain_of(cache)[-1]]
+        if last.mode is CacheMode.translating:
+            return ()
+        return tuple(self.storage) if last.upstreams == "lake" else last.upstreams
 
     def group_path(self, group: str) -> str:
         """A group's name in tokens (WLCG profile 2.2.2)."""

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterator
 
-from boathouse.facility import caches, distance, protocols, trust
+from boathouse.facility import caches, distance, federations, protocols, trust
 from boathouse.facility.faults import Fault, unknown
 from boathouse.facility.model import TRANSFERS_ADDRESS, Cache, Facility, Storage
 from boathouse.facility.schema import Location
@@ -386,6 +386,7 @@ RULES: tuple[Rule, ...] = (
     element_names,
     site_names,
     *caches.RULES,
+    *federations.RULES,
     protocols.protocols,
     protocols.priorities,
     sizes,

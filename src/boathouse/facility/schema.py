@@ -12,12 +12,13 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from boathouse.facility.model import (
+from boathouse.facility.kinds import (
     AbsolutePath,
     Address,
     Bandwidth,
     Duration,
-    Facility,
+    FederationPath,
+    FederationUrl,
     GroupPath,
     IssuerUrl,
     Label,
@@ -29,6 +30,7 @@ from boathouse.facility.model import (
     Size,
     StoreUrl,
 )
+from boathouse.facility.model import Facility
 
 Location = tuple[str | int, ...]
 """Keys and list indices from the top of the file to a value."""
@@ -98,6 +100,8 @@ _PLACEHOLDERS = {
     "identity_providers": "<provider>",
     "admit": "<rule>",
     "stores": "<store>",
+    "federations": "<federation>",
+    "rights": "<group>",
     "links": "<link>",
 }
 
@@ -152,6 +156,8 @@ _ALIAS_WORDS = (
     (Port, "port from 1024 to 65535"),
     (IssuerUrl, "URL that begins with `https://`"),
     (StoreUrl, "URL that begins with `s3s://`, `davs://` or `https://`"),
+    (FederationUrl, "`roots://HOST:PORT`, or `root://HOST:PORT` for X.509"),
+    (FederationPath, "path as `/store/mc`"),
     (GroupPath, "name of a group, `/vo/group`"),
 )
 

@@ -136,14 +136,15 @@ def _refused(answer: BaseHTTPResponse, url: str) -> BoathouseError:
 
 
 def caches_at(endpoints: Endpoints, places: Iterable[str]) -> list[CacheEndpoint]:
-    """Caches by their own names or those of their sites; all of them if none is named.
+    """Caches of the lake by their own names or those of their sites; all of them if none is named.
 
     Raises:
         NotFoundError: there is none of that name.
     """
     wanted = list(places)
-    found = [cache for cache in endpoints.caches if not wanted or {cache.name, cache.site} & set(wanted)]
-    known = {name for cache in endpoints.caches for name in (cache.name, cache.site)}
+    caches = [cache for cache in endpoints.caches if not cache.federation]
+    found = [cache for cache in caches if not wanted or {cache.name, cache.site} & set(wanted)]
+    known = {name for cache in caches for name in (cache.name, cache.site)}
     if missing := [place for place in wanted if place not in known]:
         raise NotFoundError(
             f"no cache at {', '.join(missing)}",

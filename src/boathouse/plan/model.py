@@ -276,11 +276,14 @@ class CacheEndpoint:
     parent: str = ""
     """The cache that it reads from; empty if it reads from the storage elements themselves."""
     mode: str = "user"
-    """Whose rights decide: each reader's (``user``), or those of one group (``group``)."""
+    """Whose rights decide: each reader's (``user``), those of one group (``group``), or a table's (``translating``)."""
     paths: tuple[str, ...] = ()
-    """Directories at the elements that it gives, without slashes at their ends; empty for all."""
+    """Directories at the elements, or of the federation, that it gives, without slashes at their ends; empty for all
+    that a reader's token opens."""
     schemes: tuple[str, ...] = ("root", "https")
     """Protocols by which it gives files."""
+    federation: str = ""
+    """The lake of somebody else's that it stands before; empty for this facility's own."""
 
 
 Placed = TypeVar("Placed", StorageEndpoint, CacheEndpoint)

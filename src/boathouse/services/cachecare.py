@@ -54,6 +54,7 @@ class CacheCare(Service):
                     "key_cache": str(xrootd.key_cache_directory(context, unit_name(name))),
                     "size_bytes": cache.size,
                     "scrub_interval_s": cache.scrub_interval,
+                    "of_lake": not cache.federation,
                 }
                 for name, cache in facility.caches.items()
             ],

@@ -8,7 +8,7 @@ reads is for no other paths.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from boathouse.facility.caches import group_paths
 from boathouse.facility.model import Cache
@@ -23,7 +23,8 @@ acc.authdb {rules}
 {allowed}
 """
 
-# Over https none gets in: a token that the server sees there goes on to the element, which would judge by its scopes.
+# Over https none gets in: a token that the server sees there goes on to the element, which would judge by its scopes,
+# or to a federation, which it is none of the business of.
 _BY_CLAIM = """\
 xrootd.seclib libXrdSec.so
 sec.protocol ztn
@@ -71,13 +72,26 @@ def door(context: Context, unit: str, name: str, *, exports: Iterable[str], care
         allowed = "\n".join(f"xrd.allow host {address}" for address in dict.fromkeys((*own, *addresses)))
         return Door(_BY_NETWORK.format(rules=rules, allowed=allowed), (File(rules, _rules("u *", exports)),))
     assert cache.group is not None
-    scitokens = context.config(unit, "scitokens.cfg")
+    return claim_door(context, unit, name, {context.facility.group_path(cache.group): exports}, care=care)
+
+
+def claim_door(context: Context, unit: str, name: str, readers: Mapping[str, Iterable[str]], *, care: str = "") -> Door:
+    """The door for those whose token for this server names a group: whatever else it says, the group decides.
+
+    Args:
+        context: who the issuer is, where files lie.
+        unit: the cache's unit.
+        name: the cache.
+        readers: by group, as tokens name it, the directories that its members may read, without slashes at their ends.
+        care: the section of ``scitokens.cfg`` for the care of caches.
+    """
+    rules, scitokens = context.config(unit, "authdb"), context.config(unit, "scitokens.cfg")
     text = _SCITOKENS.format(audience=context.addresses[f"{name}.https"], issuer=context.issuer)
     return Door(
         _BY_CLAIM.format(scitokens=scitokens, rules=rules),
         (
             File(scitokens, text + care),
-            File(rules, _rules(f"g {context.facility.group_path(cache.group)}", exports)),
+            File(rules, "".join(_rules(f"g {group}", paths) for group, paths in readers.items())),
         ),
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import ClassVar
 
-from boathouse.facility.model import Facility
+from boathouse.facility.model import CacheMode, Facility
 from boathouse.plan.model import File, PortRequest, Probe, ProbeKind, Unit
 from boathouse.plan.service import Context, Contribution, Service
-from boathouse.services import rucio, tokens, transfers, trust, xcache, xrootd
+from boathouse.services import federated, rucio, tokens, transfers, trust, xcache, xrootd
 
 
 class Keeper(Service):
@@ -54,8 +54,12 @@ class Keeper(Service):
                     "audience": " ".join(xcache.upstream_audiences(context, cache)),
                     "scope": xcache.token_scope(context, cache),
                 }
-                for cache in facility.caches
+                for cache, settings in facility.caches.items()
+                if settings.mode is not CacheMode.translating
             ],
+            "credentials": federated.credentials(
+                context, {cache: xcache.token_file(context, cache) for cache in facility.caches}
+            ),
             "disk_reserve_bytes": facility.services.disk_reserve,
             "writers": [rucio.DAEMONS, transfers.Transfers.name],
             "space": str(rucio.space_file(context.layout)),

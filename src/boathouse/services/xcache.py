@@ -5,6 +5,8 @@ It works as a forwarding proxy: a reader names the element in the path, ``root:/
 share it. Nobody gets anything here that their token does not open at the element; but a cache of a group gives what the
 group may read (:mod:`boathouse.services.groupcache`).
 
+A cache may also stand before a lake of somebody else's (:mod:`boathouse.services.federated`).
+
 A cache may stand before another one: node, site, region (``docs/decisions/0009-chained-caches.md``). It then has that
 one as its only origin and hands the path on as it is, so a file has the same path, and a token the same meaning, at
 every layer. There what is kept is named by the whole path, with the element in it.
@@ -19,7 +21,7 @@ from boathouse.facility.model import Cache, CacheMode, Facility
 from boathouse.plan.addresses import addresses
 from boathouse.plan.model import CacheEndpoint, Certificate, File, PortRequest, Unit
 from boathouse.plan.service import Context, Contribution, Service
-from boathouse.services import groupcache, xrootd
+from boathouse.services import federated, groupcache, xrootd
 
 _PROXY = """\
 {exports}
@@ -52,12 +54,15 @@ base_path = {prefixes}
 authorization_strategy = capability
 """
 
-# Without these a read of something not kept hangs for minutes when its element is down.
+# Without the first four a read of something not kept hangs for minutes when its element is down.
 _TIMEOUTS = {
     "XRD_CONNECTIONWINDOW": "5",
     "XRD_CONNECTIONRETRY": "1",
     "XRD_REQUESTTIMEOUT": "30",
     "XRD_STREAMERRORWINDOW": "5",
+    # A connection keeps the token of its login, and is worth nothing when that has ended: idle ones go soon.
+    "XRD_DATASERVERTTL": "20",
+    "XRD_LOADBALANCERTTL": "20",
 }
 
 _PURGE_AT, _PURGE_TO = 0.95, 0.85
@@ -84,7 +89,8 @@ def unit_name(cache: str) -> str:
 def token_file(context: Context, cache: str) -> Path:
     """The token with which a cache reads; the keeper writes and renews it.
 
-    It needs the scope :func:`token_scope` and, as audiences, :func:`upstream_audiences`.
+    It needs the scope :func:`token_scope` and, as audiences, :func:`upstream_audiences`. That of a cache before a
+    federation is the federation's.
     """
     return context.run(unit_name(cache)) / "token"
 
@@ -153,11 +159,13 @@ class Caches(Service):
                     parent=context.facility.parent_of(name) or "",
                     mode=cache.mode.value,
                     paths=_paths(context, cache),
-                    schemes=("root",) if cache.mode is CacheMode.group and not cache.networks else ("root", "https"),
+                    schemes=("root", "https") if cache.mode is CacheMode.user or cache.networks else ("root",),
                     far=context.far_hosts(name),
+                    federation=cache.federation or "",
                 )
                 for name, cache in caches.items()
             ),
+            secrets=federated.secrets(context.facility),
         )
 
     @staticmethod
@@ -185,7 +193,8 @@ class Caches(Service):
             page_checksums="cache" if cache.page_checksums else "off",
             stream=context.ports[stream_key(name)],
         )
-        behind = context.facility.parent_of(name) or ", ".join(context.facility.upstreams_of(name))
+        facility = context.facility
+        behind = cache.federation or facility.parent_of(name) or ", ".join(facility.upstreams_of(name))
         return xrootd.server_unit(
             context,
             name=unit,
@@ -197,24 +206,39 @@ class Caches(Service):
             extra_config=cache.extra_config,
             directories=(data,),
             env={
-                "X509_CERT_DIR": str(context.layout.ca_directory),
-                "X509_CERT_FILE": str(context.layout.ca),
-                "XrdSecPROTOCOL": "ztn",
-                "BEARER_TOKEN_FILE": str(token_file(context, name)),
+                **_variables(context, name, cache),
                 **_TIMEOUTS,
             },
-            files=(not_kept,),
+            reads=federated.reads(context, cache),
+            files=(not_kept, *federated.files(context, unit, cache)),
         )
 
 
+def _variables(context: Context, name: str, cache: Cache) -> dict[str, str]:
+    """What a cache shows to what it reads from, and whose certificates it takes there."""
+    token = token_file(context, name)
+    if cache.mode is CacheMode.translating:
+        return federated.variables(context, unit_name(name), cache, token)
+    return {
+        "X509_CERT_DIR": str(context.layout.ca_directory),
+        "X509_CERT_FILE": str(context.layout.ca),
+        "XrdSecPROTOCOL": "ztn",
+        "BEARER_TOKEN_FILE": str(token),
+    }
+
+
 def _paths(context: Context, cache: Cache) -> tuple[str, ...]:
-    """Directories that a cache of a group gives; none if it gives whatever a reader's token opens."""
+    """Directories that a cache with rights of its own gives; none if it gives whatever a reader's token opens."""
     if cache.mode is CacheMode.user:
         return ()
+    if cache.mode is CacheMode.translating:
+        return federated.directories(context, cache)
     return tuple(dict.fromkeys(path for each in groupcache.paths_at_elements(context, cache).values() for path in each))
 
 
 def _door(context: Context, name: str, cache: Cache, exports: tuple[str, ...]) -> xrootd.Door:
+    if cache.mode is CacheMode.translating:
+        return groupcache.claim_door(context, unit_name(name), name, federated.readers(context, cache))
     care = _CARE.format(url=context.url(CARE), prefixes=", ".join(_cared(context, name, cache)))
     if cache.mode is CacheMode.group:
         return groupcache.door(context, unit_name(name), name, exports=exports, care=care)
@@ -223,7 +247,12 @@ def _door(context: Context, name: str, cache: Cache, exports: tuple[str, ...]) -
 
 
 def _exports(context: Context, name: str, cache: Cache) -> tuple[str, ...]:
-    """All that readers find at a cache: directories at its elements, the elements' names before them."""
+    """All that readers find at a cache: directories at its elements, the elements' names before them.
+
+    At a cache before a federation, that one's directories, by their own names.
+    """
+    if cache.mode is CacheMode.translating:
+        return federated.directories(context, cache)
     below = _directories(context, cache)
     return tuple(
         path + directory
@@ -237,7 +266,7 @@ def _cared(context: Context, name: str, cache: Cache) -> tuple[str, ...]:
     """Directories of what a cache keeps, as it names them; no reader finds anything there unless the two agree."""
     if context.facility.parent_of(name):
         return _exports(context, name, cache)
-    if cache.networks:
+    if cache.networks or cache.federation:
         return ()
     below = _directories(context, cache)
     return tuple(dict.fromkeys(each for rse in context.facility.upstreams_of(name) for each in below[rse]))
@@ -251,7 +280,10 @@ def _directories(context: Context, cache: Cache) -> dict[str, tuple[str, ...]]:
 
 
 def _origin_lines(context: Context, cache: str) -> list[str]:
-    """Where a cache reads: from the elements that requests name, or from the cache behind it and nowhere else."""
+    """Where a cache reads: from the elements that requests name, or from what is behind it and nowhere else."""
+    federation = context.facility.caches[cache].federation
+    if federation:
+        return [f"pss.origin {federated.origin(context, federation)}"]
     parent = context.facility.parent_of(cache)
     if parent:
         return [f"pss.origin roots://{_hosts(context, cache, parent)[0]}"]

@@ -254,6 +254,7 @@ def server_unit(
     directories: tuple[Path, ...],
     env: dict[str, str] | None = None,
     files: tuple[File, ...] = (),
+    reads: tuple[Path, ...] = (),
 ) -> Unit:
     """The unit of one xrootd process, for storage elements and caches alike.
 
@@ -269,6 +270,7 @@ def server_unit(
         directories: further directories that must exist, in which it may write.
         env: further variables.
         files: further files, below its directory of configuration.
+        reads: further directories from which it may read.
     """
     own = _own_lines(extra_config)
     server, *others = _server_files(context, name=name, key=key, site=site, door=door, config=config + own)
@@ -283,7 +285,7 @@ def server_unit(
             "boathouse.services.listen",
             _socket(context, f"{key}.root"),
             _socket(context, f"{key}.https"),
-            *_confined(context, name, writes),
+            *_confined(context, name, reads, writes),
             "--",
             str(context.programs.xrootd_bin / "xrootd"),
             "-c",
@@ -304,7 +306,7 @@ def server_unit(
     )
 
 
-def _confined(context: Context, name: str, writes: tuple[Path, ...]) -> tuple[str, ...]:
+def _confined(context: Context, name: str, more: tuple[Path, ...], writes: tuple[Path, ...]) -> tuple[str, ...]:
     """All that a server may touch, as options of :mod:`boathouse.services.listen`.
 
     Its key cache and a cache's token are written by the keeper: who could change the keys could make tokens.
@@ -318,6 +320,7 @@ def _confined(context: Context, name: str, writes: tuple[Path, ...]) -> tuple[st
         layout.ca,
         layout.ca_directory,
         layout.public_ca_directory,
+        *more,
     )
     # The private tree; or /usr, or with /bin as its name no more than what every program may use.
     tree = context.programs.xrootd_bin.parent

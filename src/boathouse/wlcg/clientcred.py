@@ -41,6 +41,7 @@ class ClientCredentials:
         client_id: name of the client.
         secret: its secret.
         ca_file: CAs in PEM that the issuer's certificate must chain to; those of the host if None.
+        left: least part of its life that a token has left when it is given, while the issuer answers.
         clock: seconds, monotonic.
     """
 
@@ -51,11 +52,13 @@ class ClientCredentials:
         secret: str,
         ca_file: Path | None,
         *,
+        left: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._issuer = issuer
         self._client_id = client_id
         self._pool = http.pool(ca_file)
+        self._left = left
         self._clock = clock
         self._endpoint = ""
         # RFC 6749, 2.3.1: both halves are form-encoded before they are joined.
@@ -109,7 +112,7 @@ class ClientCredentials:
         life = float(reply.get("expires_in", 0))
         slot.token = str(reply["access_token"])
         slot.ends_at = asked_at + life
-        slot.renew_at = slot.ends_at - min(_MARGIN_S, life / 3)
+        slot.renew_at = slot.ends_at - max(min(_MARGIN_S, life / 3), life * self._left)
 
     def _ask(self, form: Mapping[str, str]) -> dict[str, Any]:
         if not self._endpoint:

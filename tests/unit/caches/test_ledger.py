@@ -175,3 +175,13 @@ def test_metrics_are_of_scopes_that_the_caller_may_read(ledger, tmp_path):
     assert 'boathouse_cache_served_bytes_total{cache="SITE",scope="cms"} 7' in text
     assert "magic" not in text
     assert 'boathouse_cache_size_bytes{cache="SITE"} 10000' in text
+
+
+def test_files_of_another_lake_are_of_no_scope_however_their_paths_begin(tmp_path):
+    ledger = Ledger(tmp_path / "counts.sqlite", ["/lake"], outside=["SITE"])
+    for name in ("SITE", "REGION"):
+        ledger.add(name, told(close(hit=100)), DOORS)
+        ledger.evicted(name, "/lake/cms/ab/cd/f", 100, "purged")
+    assert [list(ledger.scopes(name)) for name in ("SITE", "REGION")] == [[""], ["cms"]]
+    assert [list(ledger.evictions(name)) for name in ("SITE", "REGION")] == [[""], ["cms"]]
+    ledger.close()

@@ -99,6 +99,13 @@ _ELSEWHERE = {
         "aai": {"url": "https://aai.example", "client_id": "lake", "admit": {"all": {"claim": "a", "value": "b"}}}
     },
     "stores": {"cloud": {"url": "s3s://s3.example/bucket"}},
+    "federations": {
+        "aaa": {
+            "url": "roots://aaa.example",
+            "client": {"issuer": "https://iam.example", "id": "x", "secret_file": "/x", "audience": "y"},
+            "everybody": ["/store"],
+        }
+    },
     "network": {"default": {"rtt": "20 ms"}, "links": {"north": {"between": ["CNAF", "PIC"]}}},
 }
 

@@ -19,6 +19,21 @@ _EXTERNAL = (
 
 _STORE = "stores:\n  cloud: {url: s3s://s3.example/bucket, user: k, secret_file: /k"
 
+_AAA = "federations:\n  aaa: {url: roots://aaa.example, token_file: /t, rights: {cms: [/store]}"
+_FOREIGN = {"sites:": f"{_AAA}}}\nsites:", "[CNAF-STORM]}": "lake, mode: translating, federation: aaa}"}
+
+
+def _foreign(**changes: str) -> str:
+    """A facility whose cache stands before a federation, with some words replaced by others."""
+    text = GOOD
+    for old, new in (_FOREIGN | {"cms: {}": "cms: {}\n  magic: {embargoed: true}"}).items():
+        text = text.replace(old, new, 1)
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new, 1)
+    return text
+
+
 _TWO_SITES = "  PIC: {}\nnetwork:\n  links:\n    pic: {between: [CNAF, PIC], "
 
 _BROKEN = [
@@ -196,6 +211,78 @@ _BROKEN = [
         "[OTHER]}\n      OTHER: {mode: group, group: cms}",
         "CNAF-XCACHE reads from OTHER, which gives what one group may read",
     ),
+    (
+        "group_behind",
+        GOOD,
+        _foreign(**{"      CNAF-XCACHE:": "      A: {upstreams: [CNAF-XCACHE]}\n      CNAF-XCACHE:"}),
+        "A reads from CNAF-XCACHE, which gives what its federation's table says",
+    ),
+    ("modes", GOOD, _foreign(**{", federation: aaa": ""}), "CNAF-XCACHE stands before no federation"),
+    ("modes", GOOD, _foreign(**{"federation: aaa": "federation: aab"}), "there is no federation 'aab'"),
+    (
+        "modes",
+        GOOD,
+        _foreign(**{"upstreams: lake": "upstreams: [CNAF-STORM]"}),
+        "CNAF-XCACHE would stand before a federation and this facility's storage",
+    ),
+    (
+        "modes",
+        GOOD,
+        _foreign(**{"federation: aaa": "federation: aaa, group: cms"}),
+        "CNAF-XCACHE is no cache of a group",
+    ),
+    (
+        "modes",
+        GOOD,
+        _foreign(**{"mode: translating, ": ""}),
+        "CNAF-XCACHE would read from aaa with nobody's rights",
+    ),
+    ("credentials", GOOD, _foreign(**{"token_file: /t, ": ""}), "it is not clear which credential aaa is shown"),
+    (
+        "credentials",
+        GOOD,
+        _foreign(
+            **{"token_file: /t": "token_file: /t, client: {issuer: 'https://x', id: a, secret_file: /s, audience: b}"}
+        ),
+        "it is not clear which credential aaa is shown",
+    ),
+    (
+        "credentials",
+        "groups:",
+        f"{_EXTERNAL}\n"
+        + _AAA.replace("token_file: /t", "client: {issuer: 'https://iam.example', id: a, secret_file: /s, audience: b}")
+        + "}\ngroups:",
+        "aaa would be shown tokens of this facility",
+    ),
+    ("authorities", GOOD, _foreign(**{"roots:": "root:"}), "aaa would be shown a token without TLS"),
+    ("authorities", GOOD, _foreign(**{"token_file:": "proxy_file:"}), "nobody could verify the servers of aaa"),
+    (
+        "authorities",
+        GOOD,
+        _foreign(**{"token_file:": "ca_directory: /d, ca_file: /c, proxy_file:"}),
+        "it is not clear whose certificates aaa has",
+    ),
+    ("places", GOOD, _foreign(**{"aaa.example": "127.0.1.11"}), "aaa is this facility's own: CNAF-STORM"),
+    ("places", GOOD, _foreign(**{"aaa.example": "127.1.1.11:1094"}), "aaa is this facility's own: CNAF-STORM"),
+    ("places", GOOD, _foreign(**{"aaa.example": "aaa.example:99999"}), "there is no such port"),
+    (
+        "places",
+        GOOD,
+        _foreign(**{"aaa.example": "192.0.2.7", "FAST}": "FAST, address: 192.0.2.7}"}),
+        "aaa is this facility's own: CNAF-STORM",
+    ),
+    ("rights", GOOD, _foreign(**{"rights: {cms:": "rights: {csm:"}), "there is no group 'csm'"),
+    ("rights", GOOD, _foreign(**{"[/store]": "[]"}), "cms may read nothing of aaa"),
+    ("rights", GOOD, _foreign(**{"{cms: [/store]}": "{}"}), "nobody may read anything of aaa"),
+    *(
+        ("rights", GOOD, _foreign(**change), "what magic may read of aaa is embargoed, and others may read it too")
+        for change in (
+            {"cms: [/store]": "cms: [/store], magic: [/store]"},
+            {"cms: [/store]": "cms: [/store], magic: [/other, /store/magic]"},
+            {"cms: [/store]": "cms: [/store/magic/open], magic: [/store/magic]"},
+            {"rights: {cms: [/store]": "everybody: [/store], rights: {magic: [/store/magic]"},
+        )
+    ),
     ("chains", "[CNAF-STORM]", "[CNAF-XCACHE]", "cache CNAF-XCACHE stands behind itself"),
     (
         "chains",
@@ -319,6 +406,28 @@ def test_every_rule_has_a_test() -> None:
 
 def test_a_good_file_breaks_none(faults: Faults) -> None:
     assert faults(GOOD) == []
+
+
+def test_a_cache_before_a_federation_breaks_none(faults: Faults) -> None:
+    """Directories that begin alike do not hold each other; groups without an embargo may share one."""
+    assert faults(_foreign()) == []
+    assert faults(_foreign(**{"cms: [/store]": "cms: [/store], magic: [/storex]"})) == []
+    assert faults(_foreign(**{"rights:": "everybody: [/store/mc], rights:"})) == []
+    assert faults(_foreign(**{"roots:": "root:", "token_file:": "ca_directory: /d, proxy_file:"})) == []
+
+
+@pytest.mark.parametrize("path", ["/", "/store/../x", "/store/", "//store", "/a b", "store", "'/a\n/b'"])
+def test_a_directory_of_a_federation_is_a_plain_path(path: str, faults: Faults) -> None:
+    problems = [problem.what for problem in faults(_foreign(**{"[/store]": f"[{path}]"}))]
+    assert problems == ["wrong value for federations.aaa.rights.cms.0"]
+    text = _foreign(**{"rights: {cms: [/store]}": f"everybody: [{path}]"})
+    assert [problem.what for problem in faults(text)] == ["wrong value for federations.aaa.everybody.0"]
+
+
+@pytest.mark.parametrize("url", ["https://aaa.example", "roots://aaa.example/store", "roots://u@a", "roots://a\\nb"])
+def test_a_federation_is_a_server(url: str, faults: Faults) -> None:
+    (problem,) = faults(_foreign(**{"roots://aaa.example": f'"{url}"'}))
+    assert problem.expected == "`roots://HOST:PORT`, or `root://HOST:PORT` for X.509"
 
 
 def test_a_name_that_is_nearly_right_is_offered(faults: Faults) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from boathouse.errors import NotFoundError
+from boathouse.lake.caching import caches_at
 from boathouse.lake.routing import Router, through_cache
 from boathouse.plan.model import CacheEndpoint, Endpoints, StorageEndpoint
 
@@ -142,3 +146,14 @@ def test_root_before_https_at_each_place() -> None:
         "https://SITE:2//roots://127.0.1.12:1//lake/f",
         "root://127.0.1.12:1//lake/f",
     )
+
+
+def test_a_cache_before_another_lake_is_on_no_way_to_this_one() -> None:
+    other = replace(cache("OTHER", "WEST", "site", ""), mode="translating", federation="aaa", paths=("/lake",))
+    for site in (None, "NORTH", "WEST"):
+        assert route(site, (*CHAIN, other), "A", "B") == route(site, CHAIN, "A", "B")
+    found = endpoints(*CHAIN, other)
+    assert caches_at(found, []) == list(CHAIN)
+    for place in ("OTHER", "WEST"):
+        with pytest.raises(NotFoundError):
+            caches_at(found, [place])

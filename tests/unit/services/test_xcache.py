@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from boathouse.facility.model import Facility
 from boathouse.lake.names import Did, hash_path
 from boathouse.plan.model import Layout
 from boathouse.plan.service import Context, Programs
+from boathouse.services.keeper import Keeper
 from boathouse.services.xcache import Caches, token_file, token_scope, unit_name, upstream_audiences
 from boathouse.services.xrootd import StorageElements
 
@@ -48,8 +50,13 @@ DOCUMENT = {
 
 
 @pytest.fixture
-def context():
-    facility = Facility.model_validate(DOCUMENT)
+def document():
+    return DOCUMENT
+
+
+@pytest.fixture
+def context(document):
+    facility = Facility.model_validate(document)
     requests = (*StorageElements().ports(facility), *Caches().ports(facility))
     return Context(
         facility=facility,
@@ -160,6 +167,90 @@ def test_a74_a_cache_that_lets_in_by_claim_has_what_the_group_may_read(context, 
     endpoint = Caches().plan(context).caches[-1]
     assert (endpoint.mode, endpoint.schemes) == ("group", ("root",))
     assert endpoint.paths == ("/lake/cms", "/lake/magic", "/lake/group/x", "/lake/group.x", *endpoint.paths[4:])
+
+
+FOREIGN = DOCUMENT | {
+    "sites": {"NORTH": {**DOCUMENT["sites"]["NORTH"], "caches": {
+        "FAR": {"mode": "translating", "federation": "aaa"},
+        "HOST": {"mode": "translating", "federation": "osdf"},
+        "GRID": {"mode": "translating", "federation": "grid"},
+    }}},
+    "federations": {
+        "aaa": {
+            "url": "roots://aaa.example",
+            "ca_file": "/ca.pem",
+            "client": {
+                "issuer": "https://iam.example", "ca_file": "/iam.pem", "id": "b", "secret_file": "/s", "audience": "y",
+            },
+            "everybody": ["/store/mc"],
+            "rights": {"cms": ["/store", "/store/mc"], "magic": ["/magic"]},
+        },
+        "grid": {
+            "url": "root://grid.example", "proxy_file": "/p", "ca_directory": "/etc/grid-security/certificates",
+            "rights": {"cms": ["/x"]},
+        },
+        "osdf": {"url": "roots://osdf.example:4711/", "token_file": "/t", "rights": {"cms": ["/x"]}},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("document", [FOREIGN])
+def test_a76_a_cache_before_a_federation_follows_its_table(context, units):
+    config = lines(units["cache-far"])
+    assert [line for line in config if line.startswith("pss.origin")] == ["pss.origin roots://aaa.example:1094"]
+    assert "pss.origin roots://osdf.example:4711" in lines(units["cache-host"])
+    assert [line for line in config if line.startswith("all.export")] == [
+        f"all.export {path} r/o" for path in ("/store/mc", "/store", "/magic")
+    ]
+    assert lines(units["cache-far"], "authdb") == [
+        "g /escape /store/mc/ rl",
+        "g /escape/cms /store/ rl /store/mc/ rl",
+        "g /escape/magic /magic/ rl",
+    ]
+    # None whose token names paths gets in, and none whose token goes on.
+    assert not any(word in line for line in config for word in ("header2cgi", "pss.permit"))
+    assert "capability" not in "".join(lines(units["cache-far"], "scitokens.cfg"))
+    far, host, _ = Caches().plan(context).caches
+    assert (far.mode, far.schemes, far.upstreams, dict(far.origins)) == ("translating", ("root",), (), {})
+    assert (far.federation, host.federation) == ("aaa", "osdf")
+
+
+@pytest.mark.parametrize("document", [FOREIGN])
+def test_a76_who_a_federation_is_and_what_it_is_shown(context, units):
+    far, host = units["cache-far"], units["cache-host"]
+    assert far.env["X509_CERT_FILE"] == str(context.config("cache-far", "federation-ca.pem"))
+    assert lines(far, "federation-ca.pem") == ["${secret:federation-aaa-ca}"]
+    assert "X509_CERT_DIR" not in far.env
+    assert host.env["X509_CERT_DIR"] == str(context.layout.public_ca_directory)
+    assert host.env["BEARER_TOKEN_FILE"] == "/state/run/cache-host/token"
+    assert host.env["XrdSecPROTOCOL"] == "ztn"
+    grid = units["cache-grid"]
+    assert grid.env["XrdSecPROTOCOL"] == "gsi"
+    assert grid.env["X509_USER_PROXY"] == "/state/run/cache-grid/token"
+    assert grid.env["X509_CERT_DIR"] == "/etc/grid-security/certificates"
+    assert "BEARER_TOKEN_FILE" not in grid.env
+    assert [f"--read={grid.env['X509_CERT_DIR']}" in unit.command for unit in (grid, host)] == [True, False]
+    keeper = json.loads(Keeper().plan(context).units[0].files[0].text)
+    assert keeper["tokens"] == []
+    assert keeper["credentials"] == [
+        {
+            "federation": "aaa",
+            "paths": ["/state/run/cache-far/token"],
+            "client": {
+                "issuer": "https://iam.example",
+                "id": "b",
+                "secret": "/state/secrets/federation-aaa-client",
+                "ca_file": "/state/secrets/federation-aaa-issuer-ca",
+                "audience": "y",
+                "scope": "storage.read:/",
+            },
+        },
+        {"federation": "grid", "paths": ["/state/run/cache-grid/token"], "file": "/p", "proxy": True},
+        {"federation": "osdf", "paths": ["/state/run/cache-host/token"], "file": "/t", "proxy": False},
+    ]
+    assert {(secret.name, str(secret.source)) for secret in Caches().plan(context).secrets} == {
+        ("federation-aaa-ca", "/ca.pem"), ("federation-aaa-client", "/s"), ("federation-aaa-issuer-ca", "/iam.pem")
+    }  # fmt: skip
 
 
 def test_the_operators_lines_come_last(units):

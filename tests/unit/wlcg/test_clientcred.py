@@ -14,8 +14,8 @@ from boathouse.wlcg.clientcred import ClientCredentials
 class Client(ClientCredentials):
     """A client whose issuer counts, and may be down."""
 
-    def __init__(self, life_s: float) -> None:
-        super().__init__("https://issuer.example", "me", "secret", None, clock=lambda: self.now)
+    def __init__(self, life_s: float, left: float = 0.0) -> None:
+        super().__init__("https://issuer.example", "me", "secret", None, left=left, clock=lambda: self.now)
         self.now, self.life_s, self.asked, self.down = 1000.0, life_s, 0, False
         self.tried: list[float] = []
 
@@ -27,9 +27,12 @@ class Client(ClientCredentials):
         return {"access_token": f"{form['audience']}-{self.asked}", "expires_in": self.life_s}
 
 
-@pytest.mark.parametrize(("life_s", "good_for_s"), [(3600, 3540), (90, 60)])
-def test_a_token_serves_until_shortly_before_its_end(life_s: float, good_for_s: float) -> None:
-    client = Client(life_s)
+@pytest.mark.parametrize(
+    ("life_s", "left", "good_for_s"), [(3600, 0, 3540), (90, 0, 60), (3600, 0.5, 1800), (90, 0.1, 60)]
+)
+def test_a_token_serves_until_shortly_before_its_end(life_s: float, left: float, good_for_s: float) -> None:
+    """Or until too little of its life is left for who shows it for long."""
+    client = Client(life_s, left)
     assert client.token("a", "s") == "a-1"
     client.now += good_for_s - 1
     assert client.token("a", "s") == "a-1"

@@ -51,10 +51,14 @@ class Application:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._gate = Gate(settings)
-        self._ledger = Ledger(settings.database, settings.prefixes)
+        self._ledger = Ledger(
+            settings.database,
+            settings.prefixes,
+            outside=[cache.name for cache in settings.caches if not cache.of_lake],
+        )
         self._collector = Collector(settings.caches, self._ledger, settings.doors)
         self._evictor = Evictor(settings, self._ledger)
-        self._scrubber = Scrubber(settings.caches, self._ledger, Catalogue(settings), self._evictor)
+        self._scrubber = Scrubber(settings.lake_caches, self._ledger, Catalogue(settings), self._evictor)
         self._overview = Overview(settings.caches, self._ledger)
 
     def create(self) -> Starlette:
@@ -157,7 +161,7 @@ class Application:
 
     def _named(self, document: dict[str, Any]) -> Sequence[Cache]:
         names = document.get("caches")
-        known = {cache.name: cache for cache in self._settings.caches}
+        known = {cache.name: cache for cache in self._settings.lake_caches}
         if names is None:
             return list(known.values())
         if not isinstance(names, list) or any(name not in known for name in map(str, names)):

@@ -88,13 +88,14 @@ class Ledger:
     Args:
         path: the file; it is made if it is missing.
         prefixes: directories below which scopes begin.
+        outside: caches whose files are not the lake's, and have no scopes.
 
     Raises:
         ServiceError: the file is another program's, or a newer Boathouse's.
     """
 
-    def __init__(self, path: Path, prefixes: Sequence[str]) -> None:
-        self._prefixes = prefixes
+    def __init__(self, path: Path, prefixes: Sequence[str], *, outside: Iterable[str] = ()) -> None:
+        self._prefixes, self._outside = prefixes, frozenset(outside)
         self._lock = threading.Lock()
         self._left: dict[str, set[str]] = {}
         """What was evicted from a cache since its directories were last begun to be read."""
@@ -145,7 +146,7 @@ class Ledger:
             for close in datagram.closes:
                 counts = _counts(close, doors)
                 path = on_storage(close.name)
-                _increase(database, "scopes", {"cache": cache, "scope": self.scope_of(path)}, counts)
+                _increase(database, "scopes", {"cache": cache, "scope": self._scope(cache, path)}, counts)
                 _increase(database, "files", {"cache": cache, "path": path}, counts, used_at=close.closed_at)
 
     def refuse(self, cache: str, *, unreadable: bool = False) -> None:
@@ -257,12 +258,15 @@ class Ledger:
                 return f"{first}.{others[0]}" if first in {"user", "group"} and len(others) > 1 else first
         return ""
 
+    def _scope(self, cache: str, path: str) -> str:
+        return "" if cache in self._outside else self.scope_of(path)
+
     def _evicted(self, database: sqlite3.Connection, cache: str, name: str, size_bytes: int, reason: str) -> None:
         database.execute("DELETE FROM kept WHERE cache = ? AND name = ?", (cache, name))
         database.execute(
             "INSERT INTO evictions VALUES (?, ?, ?, 1, ?) ON CONFLICT DO UPDATE "
             "SET files = files + 1, bytes = bytes + excluded.bytes",
-            (cache, self.scope_of(on_storage(name)), reason, size_bytes),
+            (cache, self._scope(cache, on_storage(name)), reason, size_bytes),
         )
 
     @contextmanager

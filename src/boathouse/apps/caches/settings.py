@@ -39,6 +39,8 @@ class Cache(_Model):
     """What it may fill."""
     scrub_interval_s: Annotated[float, Field(gt=0)]
     """How often all that it keeps whole is read and compared with the catalogue."""
+    of_lake: bool = True
+    """Whether its files are the lake's; those of a federation, which the catalogue does not know, are counted only."""
 
 
 class Settings(_Model):
@@ -78,6 +80,11 @@ class Settings(_Model):
     """The operator's client at the issuer, with which checksums are asked for."""
     client_secret: str = Field(repr=False)
     """Secret of that client."""
+
+    @property
+    def lake_caches(self) -> tuple[Cache, ...]:
+        """Those before this facility's own lake."""
+        return tuple(cache for cache in self.caches if cache.of_lake)
 
     @property
     def doors(self) -> frozenset[str]:

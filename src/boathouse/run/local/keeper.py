@@ -1,7 +1,8 @@
 """The keeper: what a running facility needs done from time to time, and that Supervisor does not do.
 
-It puts the issuers' keys where storage, caches and services look for them, keeps the caches' service tokens fresh,
-renews certificates before they end, measures how full storage is, and stops the writers when the disk is nearly full.
+It puts the issuers' keys where storage, caches and services look for them, keeps the caches' service tokens fresh, and
+what these show to lakes of others, renews certificates before they end, measures how full storage is, and stops the
+writers when the disk is nearly full.
 Run by the facility as ``python -m boathouse.run.local.keeper --config FILE``; its report is the unit's probe.
 """
 
@@ -24,6 +25,7 @@ from boathouse.errors import BoathouseError
 from boathouse.plan.model import Certificate
 from boathouse.run import pki
 from boathouse.run.local.account import service_account
+from boathouse.run.local.credentials import CONNECTED, Credential, CredentialKeeper
 from boathouse.run.local.space import Accountant
 from boathouse.run.local.state import open_existing, write_atomically
 from boathouse.run.local.supervise import RUNNING_STATES, Supervisor
@@ -74,6 +76,7 @@ class Settings:
     elements: Mapping[str, tuple[Path, int]]
     """Directory and capacity in bytes of each storage element, by RSE."""
     trusted: tuple[TrustedIssuer, ...] = ()
+    credentials: tuple[Credential, ...] = ()
 
     @classmethod
     def load(cls, path: Path) -> Settings:
@@ -97,6 +100,7 @@ class Settings:
             space=Path(raw["space"]),
             elements={rse: (Path(one["directory"]), one["capacity_bytes"]) for rse, one in raw["elements"].items()},
             trusted=tuple(TrustedIssuer.load(item) for item in raw["trusted"]),
+            credentials=tuple(Credential.load(item) for item in raw["credentials"]),
         )
 
 
@@ -109,17 +113,26 @@ class Keeper:
         self._supervisor = Supervisor(self._state, Path(sys.executable))
         self._clients = {
             token.path: ClientCredentials(
-                settings.issuer, token.client_id, token.secret.read_text(encoding="utf-8").strip(), settings.ca
+                settings.issuer,
+                token.client_id,
+                token.secret.read_text(encoding="utf-8").strip(),
+                settings.ca,
+                left=CONNECTED,
             )
             for token in settings.tokens
         }
         self._trusted = [TrustedKeys(one, settings.key_caches, self._state.account) for one in settings.trusted]
+        self._credentials = [
+            CredentialKeeper(one, settings.issuer, self._state.account) for one in settings.credentials
+        ]
         self._accountant = Accountant(settings.space, settings.elements, self._state.account)
         self._seeded = b""
         self._kids: frozenset[str] = frozenset()
         self._round = 0
         self._paused: set[str] = set()
         self._faults: dict[str, str] = {}
+        self._elsewhere: dict[str, str] = {}
+        """Faults of others' issuers, which do not make this facility unfit."""
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop."""
@@ -129,6 +142,8 @@ class Keeper:
             for keys in self._trusted:
                 self._do("trusted keys", keys.keep)
             self._do("tokens", self._refresh_tokens)
+            for credential in self._credentials:
+                self._do(credential.duty, credential.keep, self._elsewhere)
             if self._round % _SLOW_EVERY == 0:
                 # On the first round the facility is still starting: certificates are fresh, and nobody writes yet.
                 if self._round:
@@ -139,15 +154,16 @@ class Keeper:
             if stop.wait(_PERIOD_S):
                 return
 
-    def _do(self, duty: str, work: Callable[[], None]) -> None:
+    def _do(self, duty: str, work: Callable[[], None], faults: dict[str, str] | None = None) -> None:
+        faults = self._faults if faults is None else faults
         try:
             work()
         except (BoathouseError, OSError, ValueError) as error:
-            if self._faults.get(duty) != str(error):
+            if faults.get(duty) != str(error):
                 _log.warning("%s: %s", duty, error)
-            self._faults[duty] = str(error)
+            faults[duty] = str(error)
         else:
-            if self._faults.pop(duty, None):
+            if faults.pop(duty, None):
                 _log.info("%s: right again", duty)
 
     def _seed_keys(self) -> None:
@@ -214,7 +230,8 @@ class Keeper:
 
     def _report(self) -> None:
         faults = self._faults | ({"space": self._accountant.fault} if self._accountant.fault else {})
-        detail = "; ".join(f"{duty}: {fault}" for duty, fault in sorted(faults.items()))
+        told = (faults | self._elsewhere).items()
+        detail = "; ".join(f"{duty}: {fault}" for duty, fault in sorted(told))
         document = {"ok": not faults, "detail": detail or "keys, tokens, certificates, disk", "pid": os.getpid()}
         write_atomically(self._settings.report, json.dumps(document), self._state.account, mode=0o600)
 
