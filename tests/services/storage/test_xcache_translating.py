@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import uuid
 from contextlib import ExitStack
@@ -218,6 +219,25 @@ def test_a76_a_renewed_credential_is_shown_without_a_restart(near, member) -> No
                 socket.create_connection((near.context.addresses[f"{cache}.root"], near.context.ports[f"{cache}.root"]))
             )
         wait_for("the cache shows the new one", lambda: read(near, second, member, cache) == made[second])
+
+
+def test_a_fault_of_a_credential_is_told_and_stops_nothing_else(near, member) -> None:
+    """A token of the facility's own in that file, say: no federation is ever shown one."""
+    kept_before = near.credential("BY-FILE").read_text()
+    report = near.context.run("keeper") / "report.json"
+
+    def told() -> str:
+        document = json.loads(report.read_text())
+        assert document["ok"], document
+        return document["detail"]
+
+    near.show(near.token(ANYWHERE, aud=[ADDRESS]))
+    wait_for("the keeper tells of it", lambda: "credential of by-file" in told() and "this facility" in told())
+    assert near.credential("BY-FILE").read_text() == kept_before
+    near.show(near.lake.token(ANYWHERE, SERVER))
+    wait_for("it is right again", lambda: "credential" not in told())
+    path, content = next(iter(place(near).items()))
+    assert read(near, path, member) == content
 
 
 def test_a52_no_way_of_writing_a_path_leads_to_what_is_embargoed(near, kept, member) -> None:
