@@ -96,7 +96,7 @@ def test_its_settings_are_what_the_service_wants(context: Context, tmp_path: Pat
 
 def test_its_unit_waits_for_what_it_needs(context: Context) -> None:
     (unit,) = Transfers().plan(context).units
-    assert unit.needs == ("postgres", "tokens")
+    assert unit.needs == ("postgres",)
     assert (unit.probe.kind, unit.probe.target) == (ProbeKind.https, "https://127.0.0.2:8446/health")
     assert unit.command == (
         "/opt/python",
