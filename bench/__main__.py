@@ -8,7 +8,7 @@ import sys
 
 from rich.console import Console
 
-from bench import analysis, caches, imports, prestage, rules, tokens, transfers, up
+from bench import analysis, caches, files, imports, prestage, rules, tokens, transfers, up
 from bench.harness import Benchmark, Effort, Row, report
 
 BENCHMARKS: tuple[Benchmark, ...] = (
@@ -18,6 +18,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     rules.BENCHMARK,
     analysis.BENCHMARK,
     caches.BENCHMARK,
+    files.BENCHMARK,
     prestage.BENCHMARK,
     *transfers.BENCHMARKS,
 )

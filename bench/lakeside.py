@@ -118,9 +118,10 @@ class Lakeside(Units):
 
     # -- where a file is read -----------------------------------------------------------------------------------
 
-    def direct(self, rse: str, name: str) -> str:
-        """The element itself, over the XRootD protocol."""
-        return f"{self._seen[rse].root}/{FOLDER}/{name}"
+    def direct(self, rse: str, name: str, scheme: str = "root") -> str:
+        """The element itself."""
+        element = self._seen[rse]
+        return f"{element.https}{FOLDER}/{name}" if scheme == "https" else f"{element.root}/{FOLDER}/{name}"
 
     def cached(self, rse: str, name: str, scheme: str = "root", *, layers: int = 1) -> str:
         """The same through so many caches."""

@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from bench import files
 from bench.__main__ import BENCHMARKS
 from bench.harness import Row
 
@@ -64,3 +65,11 @@ def test_a_benchmark_runs_and_writes_its_rows(benchmark, tmp_path: Path) -> None
         assert row["id"] in said
         figures = [row["ours"], *row["peers"].values(), *([] if row["limit"] is None else [row["limit"]])]
         assert all(figure > 0 for figure in figures), row
+
+
+def test_a79_the_answer_whether_caches_help_other_files_has_a_line_for_all_that_its_command_measures() -> None:
+    page = (CHECKOUT / "docs" / "topics" / "other-files.md").read_text(encoding="utf-8")
+    assert "make bench ONLY=cache.files" in page
+    assert all(key.startswith("cache.files") for key in files.BENCHMARK.ids)
+    lines = [line.split(" | ")[0].removeprefix("| ") for line in page.splitlines() if line.startswith("| ")]
+    assert lines[1:] == [words for parts in files.PARTS.values() for words in parts.values()]
