@@ -94,7 +94,7 @@ class Box(Units):
         self.issuer = KeyIssuer(self.context.issuer)
         self.servers = [name for name in self.units if name.startswith(("se-", "copy-", "cache-"))]
         tls = ssl.create_default_context(cafile=str(self.context.layout.ca))
-        self.connections = urllib3.PoolManager(ssl_context=tls, retries=False, timeout=90.0)
+        self.connections = urllib3.PoolManager(ssl_context=tls, retries=False, timeout=90.0, maxsize=4)
 
     # -- tokens ------------------------------------------------------------------------------------------------
 
