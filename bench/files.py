@@ -128,12 +128,20 @@ def measure(effort: Effort) -> list[Row]:
             members=size.members,
             member_bytes=size.member_bytes,
         )
+        for rse in size.distant:
+            _connect(lake, folder, rse)
         return [
             _row(kind, part, rse, _in_turns(lake, reader, folder, size, kind=kind, part=part, rse=rse, member=member))
             for rse in size.distant
             for kind, parts in PARTS.items()
             for part in parts
         ]
+
+
+def _connect(lake: Lakeside, folder: Path, rse: str) -> None:
+    """Have the cache connect to an element, which it does once; it is no part of reading one file or another."""
+    (name,) = lake.place(folder / _NAMES["fits"], rse, names=1)
+    lake.fetch(lake.cached(rse, name, "https"))
 
 
 def _in_turns(
