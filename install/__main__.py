@@ -14,7 +14,6 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from boathouse import xrootd_versions
 from boathouse.errors import BoathouseError, HostError
 from install import CHECKOUT, browser, bundler, host, launchers, nginx, xrootd
 from install.bundle import Bundle, unpack
@@ -105,7 +104,8 @@ def _both(environments: Environments, home: Path, progress: host.Progress, archi
 
 def _xrootd_digest() -> str:
     """Of what decides which XRootD is taken and how it is laid out."""
-    return digest_of_files([*_trees(), Path(xrootd.__file__), Path(xrootd_versions.__file__)])
+    versions = CHECKOUT / "src" / "boathouse" / "xrootd_versions.py"
+    return digest_of_files([*_trees(), Path(xrootd.__file__), versions])
 
 
 def _trees() -> list[Path]:
