@@ -15,11 +15,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from boathouse.lake.lake import OPERATOR, Lake
+from boathouse.plan import endpoints as endpoints_file
 from boathouse.run.local.state import LONGEST_ROOT
 from boathouse.run.local.supervise import marked_processes
 from boathouse.testing.box import Box, box
 from boathouse.testing.scratch import scratch
 from boathouse.testing.small import small
+from boathouse.testing.wait import wait_for
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -168,19 +171,25 @@ def test_the_longest_names_fit_into_the_longest_directory_that_needs_no_link(pla
         run("down", state=state)
 
 
-def test_up_twice_restarts_nothing_and_a_changed_file_only_what_it_concerns(place: Path) -> None:
+def test_a10_up_twice_restarts_nothing_and_a_changed_file_only_what_it_concerns(place: Path) -> None:
+    """The order of protocols concerns the catalogue, which has the new one then (A11)."""
     facility, state = write(place, small()), place / "state"
     assert run("up", facility, state=state).returncode == 0
     before = pids(state)
     assert run("up", facility, state=state).returncode == 0
     assert pids(state) == before
+    assert order(state) == {"read": ["https", "root"], "delete": ["https", "davs"]}
 
     changed = small()
-    changed["sites"]["CNAF"]["storage"]["CNAF-STORM"]["extra_config"] = "# a line of the operator's"
+    storage = changed["sites"]["CNAF"]["storage"]["CNAF-STORM"]
+    storage["extra_config"] = "# a line of the operator's"
+    storage["protocols"] = ["davs", "root", "https"]
     assert run("up", write(place, changed), state=state).returncode == 0
     after = pids(state)
-    assert {unit for unit in before if before[unit] != after[unit]} == {"se-cnaf-storm"}
+    assert {unit for unit in before if before[unit] != after[unit]} == {"se-cnaf-storm", "rucio"}
     assert "a line of the operator's" in (state / "config/se-cnaf-storm/xrootd.cfg").read_text()
+    wanted = {"read": ["root", "https"], "delete": ["davs", "https"]}
+    wait_for("every worker tells the new order", lambda: all(order(state) == wanted for _ in range(8)))
 
 
 def test_a_facility_of_an_older_boathouse_with_fewer_ports_is_shown_stopped_and_brought_up(place: Path) -> None:
@@ -254,3 +263,14 @@ def pids(state: Path) -> dict[str, int]:
     document = json.loads(run("status", "--json", state=state).stdout)
     assert document["ready"], document
     return {unit["unit"]: unit["pid"] for unit in document["units"]}
+
+
+def order(state: Path) -> dict[str, list[str]]:
+    """Protocols in the order in which the catalogue would have each activity take them, from elsewhere."""
+    lake = Lake.operator(endpoints_file.load(state), state / "secrets" / f"client-{OPERATOR}")
+    protocols = lake.catalogue.rest.call("GET", "/rses/CNAF-STORM")["protocols"]
+    ranked = {
+        activity: sorted((each["domains"]["wan"][activity] or 0, each["scheme"]) for each in protocols)
+        for activity in ("read", "delete")
+    }
+    return {activity: [scheme for priority, scheme in found if priority] for activity, found in ranked.items()}
