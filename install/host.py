@@ -35,6 +35,7 @@ _PACKAGES = (
     ("litmus", "/usr/bin/litmus", True),
     # They build M2Crypto, which FTS3's client needs.
     ("gcc", "/usr/bin/gcc", True),
+    ("g++", "/usr/bin/g++", True),
     ("libc6-dev", "/usr/include/stdio.h", True),
     ("swig", "/usr/bin/swig", True),
     ("libssl-dev", "/usr/include/openssl/ssl.h", True),
