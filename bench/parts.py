@@ -156,9 +156,6 @@ def read_tar(file: RangeFile, part: str, member: Mapping[str, Any]) -> bytes:
     return file.read(size) or b""
 
 
-TAR_PARTS = ("listing", "search", "indexed")
-
-
 # -- the process ----------------------------------------------------------------------------------------------------
 
 
@@ -173,7 +170,6 @@ def _read(request: Mapping[str, Any]) -> dict[str, object]:
     return {
         "seconds": time.perf_counter() - began,
         "requests": file.requests,
-        "transferred_bytes": file.bytes_read,
         "wanted_bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
     }

@@ -239,6 +239,13 @@ def _install(arguments: argparse.Namespace, home: Path, progress: host.Progress)
     if arguments.bundle is None or not installation.outdated():
         installation.install()
         return
+    missing = host.missing_packages(tests=False)
+    if missing:
+        raise HostError(
+            "packages of the operating system are missing, and a bundle holds none",
+            got=", ".join(missing),
+            remedy=f"apt-get install {' '.join(missing)}",
+        )
     with tempfile.TemporaryDirectory(dir=home, prefix=".bundle-") as folder:
         progress.say(f"opening {arguments.bundle}")
         locks = [lock_file(name) for name in BUNDLED]

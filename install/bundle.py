@@ -159,7 +159,9 @@ def _manifest(tar: tarfile.TarFile, path: Path) -> Manifest:
     try:
         document = json.loads(stream.read()) if stream else {}
         known = document.pop("format") == FORMAT
-        manifest = Manifest(Machine(**document["machine"]), dict(document["parts"]), dict(document["files"]))
+        machine, parts, files = (dict(document[key]) for key in ("machine", "parts", "files"))
+        manifest = Manifest(Machine(**machine), parts, files)
+        known &= all(isinstance(value, str) for each in (machine, parts, files) for value in each.values())
     except (ValueError, KeyError, TypeError, AttributeError):
         known = False
     if not known:
@@ -228,7 +230,7 @@ def _unpack_files(tar: tarfile.TarFile, manifest: Manifest, into: Path, path: Pa
 
 def _harmless(name: str) -> bool:
     parts = PurePosixPath(name).parts
-    return parts[0] in {WHEELS, DEBIAN} and ".." not in parts
+    return parts[:1] in {(WHEELS,), (DEBIAN,)} and ".." not in parts
 
 
 def _changed(path: Path, got: str) -> HostError:

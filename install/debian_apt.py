@@ -31,8 +31,8 @@ _KEYRING_PACKAGE = "debian-archive-keyring"
 # Each brings the keys that sign later ones.
 _KEYRING_SUITES = ("bullseye", "bookworm", "trixie")
 _DEBIAN_SUITES = re.compile(r"(stable|oldstable|testing|unstable|sid|bullseye|bookworm|trixie|forky|duke)/?")
-# The host's own settings on these would widen the download, or allow unsigned sources.
 _COMPRESSIONS = ("xz", "bz2", "lzma", "gz", "lz4", "zst")
+# The host's own settings on these would widen the download, or allow unsigned sources.
 _NOT_INHERITED = ("Acquire::IndexTargets", "Acquire::Languages", "Acquire::Allow")
 
 

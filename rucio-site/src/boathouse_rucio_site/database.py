@@ -25,6 +25,9 @@ _log = logging.getLogger(__name__)
 WAIT_S = 0.1
 """Between two looks at a database that is not ready."""
 
+PATIENCE_S = 150.0
+"""How long a server waits for its database to take connections, before it ends and says why."""
+
 _STATE = """CREATE TABLE IF NOT EXISTS boathouse_state (
     id integer PRIMARY KEY CHECK (id = 1),
     rucio_version text NOT NULL,
@@ -80,15 +83,22 @@ def ensure() -> bool:
 
 
 def wait_until_reachable() -> None:
-    """Wait until the database server takes connections: a restart of both does not depend on their order."""
-    waited = False
+    """Wait until the database server takes connections: a restart of both does not depend on their order.
+
+    Raises:
+        SiteError: it takes none for :data:`PATIENCE_S`.
+    """
+    deadline, said = time.monotonic() + PATIENCE_S, ""
     while True:
         try:
             get_engine().connect().close()
         except OperationalError as error:
-            if not waited:
-                _log.info("waiting for the database: %s", error.orig)
-                waited = True
+            reason = str(error.orig)
+            if time.monotonic() > deadline:
+                raise SiteError(f"the database takes no connection: {reason}") from error
+            if reason != said:
+                _log.warning("waiting for the database: %s", reason)
+                said = reason
             time.sleep(WAIT_S)
         else:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 from boathouse.facility.addresses import COPY_DOORS, ELEMENTS, numbered
@@ -12,6 +12,7 @@ from boathouse.facility.model import Facility, Federation
 from boathouse.facility.schema import Location
 
 _PORTS = range(1, 65536)
+_USUAL_PORT = 1094
 
 
 def readers(facility: Facility, federation: Federation) -> dict[str, tuple[str, ...]]:
@@ -128,14 +129,19 @@ def rights(facility: Facility) -> Iterator[Fault]:
 
 
 def _leaks(facility: Facility, name: str, federation: Federation) -> Iterator[Fault]:
+    """Of all federations at this one's address, for the same server may have two names."""
+    here = [(key, each) for key, each in facility.federations.items() if _server(each) == _server(federation)]
     embargoed = [group for group in federation.rights if group in facility.groups and facility.groups[group].embargoed]
     for group in embargoed:
         for index, path in enumerate(federation.rights[group]):
-            others = {key: paths for key, paths in federation.rights.items() if key != group}
-            others["everybody"] = federation.everybody
-            found = next(
-                (f"{who}, {other}" for who, paths in others.items() for other in paths if _overlap(path, other)), None
-            )
+            others = [
+                (f"{whose}: {who}, {other}" if whose != name else f"{who}, {other}")
+                for whose, each in here
+                for who, paths in (*_but(each.rights, group), ("everybody", each.everybody))
+                for other in paths
+                if _overlap(path, other)
+            ]
+            found = next(iter(others), None)
             if found:
                 yield Fault(
                     ("federations", name, "rights", group, index),
@@ -144,6 +150,17 @@ def _leaks(facility: Facility, name: str, federation: Federation) -> Iterator[Fa
                     got=found,
                     remedy="name narrower directories",
                 )
+
+
+def _but(rights: Mapping[str, tuple[str, ...]], group: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The lines of all other groups."""
+    return ((who, paths) for who, paths in rights.items() if who != group)
+
+
+def _server(federation: Federation) -> tuple[str | None, int]:
+    parts = urlsplit(federation.url)
+    port = parts.netloc.rpartition(":")[2] if ":" in parts.netloc else ""
+    return parts.hostname, int(port or _USUAL_PORT)
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -148,7 +148,7 @@ class Rucio(Service):
             name=self.name,
             title="Rucio server, the catalogue",
             command=_command(context, self.name, "server"),
-            probe=Probe(ProbeKind.https, target=f"{context.catalogue}/ping", timeout_s=60),
+            probe=Probe(ProbeKind.https, target=f"{context.catalogue}/ping", timeout_s=180),
             env=environment,
             # It makes the catalogue before it serves.
             needs=("postgres",),
@@ -160,7 +160,7 @@ class Rucio(Service):
             name=DAEMONS,
             title="Rucio daemons: rules, transfers, deletion",
             command=_command(context, DAEMONS, "daemons"),
-            probe=Probe(ProbeKind.report, target=str(_report(context)), timeout_s=60),
+            probe=Probe(ProbeKind.report, target=str(_report(context)), timeout_s=180),
             env=environment,
             # They wait for the database to be made and keep work for an issuer and a transfer service that are not
             # there yet, so they need none of these: their start is a good part of the facility's.

@@ -16,6 +16,8 @@ from boathouse.errors import AuthError, ServiceError
 from boathouse.wlcg import http
 
 _MARGIN_S = 60.0
+_UNTOLD_S = 300.0
+"""Life of a token of which the issuer does not tell it (``expires_in`` is only recommended: RFC 6749, 5.1)."""
 _RETRY_S, _LONGEST_RETRY_S = 1.0, 20.0
 """After a failure the issuer is asked again so much later, and twice as late after each further one."""
 
@@ -67,7 +69,7 @@ class ClientCredentials:
         self._lock = threading.Lock()
 
     def token(self, audience: str, scope: str) -> str:
-        """An access token, from the cache until a minute (at most a third of its life) before its end.
+        """An access token, from the cache until a minute, or a third of its life, or ``left`` of it, before its end.
 
         When it cannot be renewed then, the old one serves to its end. An issuer that is away is asked again after a
         second, then ever more rarely, at least every 20 s; between, callers learn at once what was wrong.
@@ -109,14 +111,22 @@ class ClientCredentials:
                 raise
             return
         slot.failures, slot.fault = 0, None
-        life = float(reply.get("expires_in", 0))
+        life = _life_s(reply)
         slot.token = str(reply["access_token"])
         slot.ends_at = asked_at + life
         slot.renew_at = slot.ends_at - max(min(_MARGIN_S, life / 3), life * self._left)
 
     def _ask(self, form: Mapping[str, str]) -> dict[str, Any]:
         if not self._endpoint:
-            self._endpoint = str(http.discover(self._pool, self._issuer)["token_endpoint"])
+            endpoint = http.discover(self._pool, self._issuer).get("token_endpoint")
+            if not isinstance(endpoint, str):
+                raise ServiceError(
+                    "the issuer gives no tokens to clients",
+                    expected="token_endpoint in its metadata",
+                    got=repr(endpoint),
+                    where=self._issuer,
+                )
+            self._endpoint = endpoint
         status, reply, _ = http.request_json(self._pool, "POST", self._endpoint, form=form, headers=self._headers)
         if status == 200 and isinstance(reply.get("access_token"), str):
             return reply
@@ -129,3 +139,11 @@ class ClientCredentials:
             got=reason,
             where=self._endpoint,
         )
+
+
+def _life_s(reply: Mapping[str, Any]) -> float:
+    try:
+        told = float(reply["expires_in"])
+    except (KeyError, TypeError, ValueError):
+        return _UNTOLD_S
+    return told if told > 0 else _UNTOLD_S

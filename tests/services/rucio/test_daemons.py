@@ -297,28 +297,29 @@ def test_the_report_tells_each_daemon(daemons):
 
 
 @contextmanager
-def making_the_catalogue(box):
-    """What the server does before it serves, by itself."""
+def making_the_catalogue(box, log):
+    """What the server does before it serves, by itself; yields its log."""
     unit = box.units["rucio"]
     command = [word.replace(".server", ".bootstrap") for word in unit.command]
-    with subprocess.Popen(
-        command, env=dict(unit.env), stderr=subprocess.PIPE, text=True, **box.state.account.popen_arguments()
-    ) as maker:
+    with (
+        log.open("wb") as stream,
+        subprocess.Popen(command, env=dict(unit.env), stderr=stream, **box.state.account.popen_arguments()) as maker,
+    ):
         try:
-            yield maker
+            yield log
         finally:
             maker.kill()
 
 
-def test_the_database_may_go_and_come_back(daemons):
+def test_the_database_may_go_and_come_back(daemons, tmp_path):
     box = daemons.box
     name = daemons.dataset(2)
     box.stop("postgres")
     wait_for("the report says so", lambda: not daemons.report()["ok"])
-    with making_the_catalogue(box) as maker:
-        assert any("waiting for the database" in line for line in maker.stderr)
+    with making_the_catalogue(box, tmp_path / "log") as log:
+        wait_for("it waits", lambda: "waiting for the database" in log.read_text(), timeout_s=120)
         box.start("postgres")
-        assert "the catalogue is as described" in maker.stderr.read()
+        wait_for("it is made", lambda: "the catalogue is as described" in log.read_text(), timeout_s=120)
     # No request is lost to a connection that the old server had closed.
     assert [box.call("GET", "/rses/", "bob").status for _ in range(20)] == [200] * 20
     daemons.wait_ok(daemons.rule(name), timeout_s=120)

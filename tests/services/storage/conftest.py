@@ -157,7 +157,7 @@ class Box(Units):
         """What the keeper does for caches."""
         for name in self.context.facility.caches:
             scope, audiences = xcache.token_scope(self.context, name), xcache.upstream_audiences(self.context, name)
-            token = self.token(scope, aud=list(audiences), life_s=3600)
+            token = self.token(scope, aud=list(audiences), life_s=6 * 3600)
             write_atomically(xcache.token_file(self.context, name), token, self.state.account, mode=0o600)
 
 

@@ -146,7 +146,7 @@ def federation(programs: Programs) -> Iterator[Near]:
             write_atomically(keys, json.dumps(near.issuer.jwks), near.state.account, mode=0o600)
             plan = files.plan_document(near.plan)
             write_atomically(near.context.layout.config / "plan.json", plan, near.state.account, mode=0o600)
-            near.show(lake.token("storage.read:/", SERVER))
+            near.show(lake.token("storage.read:/", SERVER, life_s=7200))
             near.show(lake.grid.proxy("cache"), near.proxy_file)
             near.start("keeper", *(f"cache-{name.lower()}" for name in CACHES))
             yield near

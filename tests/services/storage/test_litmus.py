@@ -36,7 +36,7 @@ def listed(suite: str) -> set[tuple[str, str]]:
 @pytest.fixture(scope="module")
 def open_door(box: Box) -> Iterator[str]:
     """The element for a client that has no token and believes every certificate."""
-    token = box.token("storage.read:/lake/cms storage.modify:/lake/cms", ELEMENT)
+    token = box.token("storage.read:/lake/cms storage.modify:/lake/cms", ELEMENT, life_s=7200)
     key = f"{ELEMENT}.https"
     loop = Loop()
     loop.start()

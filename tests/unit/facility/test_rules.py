@@ -279,6 +279,11 @@ _BROKEN = [
         for change in (
             {"cms: [/store]": "cms: [/store], magic: [/store]"},
             {"cms: [/store]": "cms: [/store], magic: [/other, /store/magic]"},
+            {"cms: {}": "cms: {}\n  everybody: {}", "{cms: [/store]}": "{everybody: [/store], magic: [/store/magic]}"},
+            {
+                "{cms: [/store]}": "{magic: [/store/magic]}",
+                "\nsites:": "\n  same: {url: roots://aaa.example:1094, token_file: /t, everybody: [/store]}\nsites:",
+            },
             {"cms: [/store]": "cms: [/store/magic/open], magic: [/store/magic]"},
             {"rights: {cms: [/store]": "everybody: [/store], rights: {magic: [/store/magic]"},
         )

@@ -122,7 +122,7 @@ def test_missing_and_further_files_are_refused(edit: Edit, got: str, made: Path,
     assert not (lock.parent.parent / "x").exists()
 
 
-@pytest.mark.parametrize("name", ["../x", "/tmp/x", "debian/../../x", "elsewhere/x"])
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "debian/../../x", "elsewhere/x", "."])
 def test_nothing_is_written_outside_even_if_the_manifest_names_it(name: str, made: Path, lock: Path) -> None:
     digest = hashlib.sha256(b"x").hexdigest()
     path = edited_manifest(made, files={name: digest})
@@ -189,8 +189,8 @@ def test_another_file_is_refused(content: bytes, made: Path, lock: Path) -> None
 
 @pytest.mark.parametrize(
     "changes",
-    [{"format": 2}, {"machine": {}}, {"files": None}, {"parts": 3}],
-    ids=["format", "machine", "files", "parts"],
+    [{"format": 2}, {"machine": {}}, {"files": None}, {"parts": 3}, {"files": {"wheels/x": ["digest"]}}],
+    ids=["format", "machine", "files", "parts", "digest"],
 )
 def test_a_bundle_of_another_format_is_refused(changes: dict[str, object], made: Path, lock: Path) -> None:
     assert refused(edited_manifest(made, **changes), lock).what == "this is no bundle, or one of another format"

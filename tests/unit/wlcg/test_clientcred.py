@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from boathouse.errors import ServiceError
+from boathouse.wlcg import http
 from boathouse.wlcg.clientcred import ClientCredentials
 
 
@@ -16,7 +17,8 @@ class Client(ClientCredentials):
 
     def __init__(self, life_s: float, left: float = 0.0) -> None:
         super().__init__("https://issuer.example", "me", "secret", None, left=left, clock=lambda: self.now)
-        self.now, self.life_s, self.asked, self.down = 1000.0, life_s, 0, False
+        self.now, self.asked, self.down = 1000.0, 0, False
+        self.told: dict[str, Any] = {"expires_in": life_s}
         self.tried: list[float] = []
 
     def _ask(self, form: Mapping[str, str]) -> dict[str, Any]:
@@ -24,7 +26,7 @@ class Client(ClientCredentials):
         if self.down:
             raise ServiceError("down")
         self.asked += 1
-        return {"access_token": f"{form['audience']}-{self.asked}", "expires_in": self.life_s}
+        return {"access_token": f"{form['audience']}-{self.asked}", **self.told}
 
 
 @pytest.mark.parametrize(
@@ -38,6 +40,24 @@ def test_a_token_serves_until_shortly_before_its_end(life_s: float, left: float,
     assert client.token("a", "s") == "a-1"
     client.now += 1
     assert client.token("a", "s") == "a-2"
+
+
+@pytest.mark.parametrize("told", [{}, {"expires_in": None}, {"expires_in": 0}, {"expires_in": "soon"}])
+def test_a_token_whose_life_is_not_told_serves_for_some_minutes(told: dict[str, Any]) -> None:
+    client = Client(0)
+    client.told = told
+    assert client.token("a", "s") == "a-1"
+    client.now += 200
+    assert client.token("a", "s") == "a-1"
+    client.now += 100
+    assert client.token("a", "s") == "a-2"
+
+
+def test_an_issuer_without_a_token_endpoint_is_a_fault_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "discover", lambda *_: {"issuer": "https://issuer.example", "token_endpoint": None})
+    client = ClientCredentials("https://issuer.example", "me", "secret", None)
+    with pytest.raises(ServiceError, match="gives no tokens"):
+        client.token("a", "s")
 
 
 def test_each_audience_and_scope_has_its_own() -> None:

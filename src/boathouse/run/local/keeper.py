@@ -38,6 +38,8 @@ from boathouse.wlcg.verify import kid_of
 _log = logging.getLogger("keeper")
 
 _PERIOD_S = 1.0
+_OTHERS_S = 5.0
+"""How long the first report waits for what others' issuers give, which caches want when they start."""
 _SLOW_EVERY = 10
 """Certificates and disk are looked at every so many periods."""
 
@@ -133,17 +135,20 @@ class Keeper:
         self._faults: dict[str, str] = {}
         self._elsewhere: dict[str, str] = {}
         """Faults of others' issuers, which do not make this facility unfit."""
+        self._asked_others = threading.Event()
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop."""
         threading.Thread(target=self._accountant.run, args=(stop,), name="space", daemon=True).start()
+        if self._credentials:
+            # Others' issuers may take long to answer, or never do: the facility's own duties do not wait for them.
+            threading.Thread(target=self._keep_credentials, args=(stop,), name="credentials", daemon=True).start()
+            self._asked_others.wait(_OTHERS_S)
         while True:
             self._do("keys", self._seed_keys)
             for keys in self._trusted:
                 self._do("trusted keys", keys.keep)
             self._do("tokens", self._refresh_tokens)
-            for credential in self._credentials:
-                self._do(credential.duty, credential.keep, self._elsewhere)
             if self._round % _SLOW_EVERY == 0:
                 # On the first round the facility is still starting: certificates are fresh, and nobody writes yet.
                 if self._round:
@@ -151,6 +156,14 @@ class Keeper:
                 self._do("disk", self._watch_disk)
             self._report()
             self._round += 1
+            if stop.wait(_PERIOD_S):
+                return
+
+    def _keep_credentials(self, stop: threading.Event) -> None:
+        while True:
+            for credential in self._credentials:
+                self._do(credential.duty, credential.keep, self._elsewhere)
+            self._asked_others.set()
             if stop.wait(_PERIOD_S):
                 return
 
