@@ -51,7 +51,7 @@ def _hit_ratio(running: Box, did: Did, size_bytes: int) -> float:
     """Part of a full read that did not come from the element."""
 
     def wait(what: str, served_bytes: int) -> dict[str, int]:
-        wait_for(what, lambda: _counted(running, did)["served_bytes"] >= served_bytes, timeout_s=60, period_s=0.5)
+        wait_for(what, lambda: _counted(running, did)["served_bytes"] >= served_bytes, timeout_s=200, period_s=0.5)
         return _counted(running, did)
 
     before = wait("the prestaging is counted", size_bytes)

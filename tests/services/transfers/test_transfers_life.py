@@ -68,15 +68,24 @@ def test_a_canceled_copy_stops_and_is_cleaned(box: Box, shared: Service, gated: 
     assert again.body["http_status"] == "304 Not Modified"
 
 
-def test_a_job_canceled_before_it_starts_never_starts(box: Box, place: str) -> None:
+def test_a_job_canceled_before_it_starts_never_starts(box: Box, gated: Gated, place: str) -> None:
     service = box.service("queued", limits={"per_link": 1}).start()
-    box.put(f"{place}/f", b"f")
-    unreachable = box.file(f"{place}/f", b"f")
-    unreachable["destinations"] = ["davs://127.0.1.19:1/lake/f"]
-    job_id = service.submit(unreachable)
-    assert service.request("DELETE", f"/jobs/{job_id}").body["job_state"] == "CANCELED"
-    assert service.finished(job_id)["job_state"] == "CANCELED"
-    wait_for("nothing is held", lambda: not service.rows("SELECT 1 FROM files WHERE busy"))
+
+    def submit(name: str) -> str:
+        path = f"{place}/{name}"
+        gated.put(path, b"data")
+        return service.submit(box.file(path, b"data", sources=[f"{gated.davs}{path}"]))
+
+    first = submit("first")
+    wait_for("the link is taken", lambda: gated.asked[f"{place}/first"])
+    second = submit("second")
+    assert service.request("DELETE", f"/jobs/{second}").body["job_state"] == "CANCELED"
+    assert service.finished(second)["job_state"] == "CANCELED"
+    assert service.rows("SELECT busy FROM files WHERE job_id = %s", second) == [(False,)]
+    gated.go_on[f"{place}/first"].set()
+    assert service.finished(first)["job_state"] == "FINISHED"
+    assert not gated.asked[f"{place}/second"]
+    assert box.destination.holds(f"{place}/second") is None
     service.stop()
 
 

@@ -19,6 +19,8 @@ _FILE_CLOSE = "file_close"
 _NUMBERS = 1000
 """Datagrams of a process are numbered from 1 to 999 and then from 0 to 999, over and over."""
 _LISTEN = "0A"
+_LOOKS = 3
+"""How often the tables are read before a datagram is refused."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,10 @@ class Sender:
 
     def is_cache(self, port: int) -> bool:
         """Whether the cache holds this UDP port of loopback now."""
+        # The kernel's tables are no snapshots: a line may be missed while others come and go.
+        return any(self._holds(port) for _ in range(_LOOKS))
+
+    def _holds(self, port: int) -> bool:
         sockets = frozenset(self._datagram_sockets(port))
         if not sockets:
             return False
