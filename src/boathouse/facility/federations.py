@@ -82,23 +82,22 @@ def places(facility: Facility) -> Iterator[Fault]:
         for name, address, by_place in numbered(facility, network):
             own |= {each: name for each in (address, by_place) if each}
     for name, federation in facility.federations.items():
-        parts = urlsplit(federation.url)
-        port = parts.netloc.rpartition(":")[2] if ":" in parts.netloc else ""
-        if parts.hostname in own:
+        host, port = _server(federation)
+        if host in own:
             yield Fault(
                 ("federations", name, "url"),
-                f"{name} is this facility's own: {own[parts.hostname]}",
+                f"{name} is this facility's own: {own[host]}",
                 expected="somebody else's lake; in front of its own storage a cache has the mode user or group",
                 got=federation.url,
                 remedy="mode: user",
             )
-        elif port and int(port) not in _PORTS:
+        elif port not in _PORTS:
             yield Fault(
                 ("federations", name, "url"),
                 "there is no such port",
                 expected="1 to 65535",
-                got=port,
-                remedy="name the port of its XRootD server, usually 1094",
+                got=str(port),
+                remedy=f"name the port of its XRootD server, usually {_USUAL_PORT}",
             )
 
 
@@ -157,10 +156,11 @@ def _but(rights: Mapping[str, tuple[str, ...]], group: str) -> Iterator[tuple[st
     return ((who, paths) for who, paths in rights.items() if who != group)
 
 
-def _server(federation: Federation) -> tuple[str | None, int]:
+def _server(federation: Federation) -> tuple[str, int]:
+    """Host and port, which may be none that there is."""
     parts = urlsplit(federation.url)
     port = parts.netloc.rpartition(":")[2] if ":" in parts.netloc else ""
-    return parts.hostname, int(port or _USUAL_PORT)
+    return parts.hostname or "", int(port or _USUAL_PORT)
 
 
 def _overlap(one: str, other: str) -> bool:

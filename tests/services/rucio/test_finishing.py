@@ -93,7 +93,7 @@ def dataset(box, *, rules: int = 1, **more: Any) -> Dataset:
     ask("/replicas", {"rse": "NORTH-DISK", "files": files})
     ask(f"/dids/cms/{name}", {"type": "DATASET"})
     ask(f"/dids/cms/{name}/dids", {"dids": [{"scope": "cms", "name": file["name"]} for file in files]})
-    wanted = {"dids": [{"scope": "cms", "name": name}], "copies": 1, "rse_expression": "SOUTH-DISK", "account": "bob"}
+    wanted = {"dids": [{"scope": "cms", "name": name}], "copies": 1, "rse_expression": "SOUTH-DISK"}
     accounts = ("bob", "alice")[:rules]
     made = []
     for account in accounts:
