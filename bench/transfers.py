@@ -12,7 +12,7 @@ from bench import backlog, copies
 from bench.harness import Benchmark, Effort, Row, timed
 from bench.pair import Made, Pair, pair
 
-_AT_ONCE = 16
+_AT_ONCE = 24
 """As many as the service runs on one link."""
 _WIDTHS = (4, 8, 16, 32)
 """How many bare COPY requests at once are tried; the best counts."""

@@ -122,9 +122,21 @@ def test_a_file_that_is_not_what_was_expected_leaves_nothing(box: Box, shared: S
     assert box.destination.holds(f"{place}/f") is None
 
 
+def test_a_source_is_asked_for_its_checksum_before_many_bytes_move(box: Box, place: str) -> None:
+    service = box.service("medium", limits={"digest_from_bytes": 5000}).start()
+    data = os.urandom(5000)
+    box.put(f"{place}/f", data)
+    other = f"ADLER32:{(zlib.adler32(data) ^ 1):08x}"
+    job_id = service.submit(box.file(f"{place}/f", data, checksum=other))
+    assert str(only(service.finished(job_id))["reason"]).startswith("SOURCE [checksum] checksum mismatch")
+    copies = [step for step in service.why(job_id)[0]["attempts"][0]["steps"] if step["asked"].startswith("COPY")]
+    assert [step["answered"][:8] for step in copies] == ["HTTP 412"], copies
+    service.stop()
+
+
 def test_a_large_file_begins_to_move_at_once_and_is_compared_at_the_end(box: Box, place: str) -> None:
     """Its source is not asked for a checksum first: that may take longer than a copy may stand still."""
-    service = box.service("large", limits={"digest_bytes": 4999}).start()
+    service = box.service("large", limits={"digest_to_bytes": 4999}).start()
     data = os.urandom(5000)
     box.put(f"{place}/f", data)
     other = f"ADLER32:{(zlib.adler32(data) ^ 1):08x}"
@@ -229,6 +241,16 @@ def test_another_file_is_replaced_only_if_that_is_allowed(box: Box, shared: Serv
     assert shared.finished(job_id)["job_state"] == "FINISHED"
     assert len(shared.why(job_id)[0]["attempts"]) == 1, shared.why(job_id)
     assert box.destination.holds(f"{place}/f") == data
+
+
+def test_a_file_is_not_given_away_for_one_that_is_not_what_was_expected(box: Box, shared: Service, place: str) -> None:
+    data, other = os.urandom(5000), os.urandom(5000)
+    box.put(f"{place}/f", data)
+    box.put(f"{place}/f", other, box.destination)
+    wrong = f"ADLER32:{(zlib.adler32(data) ^ 1):08x}"
+    job_id = shared.submit(box.file(f"{place}/f", data, checksum=wrong))
+    assert str(only(shared.finished(job_id))["reason"]).startswith("SOURCE [checksum] checksum mismatch")
+    assert box.destination.holds(f"{place}/f") == other
 
 
 def test_all_sources_are_tried_in_order(box: Box, shared: Service, place: str) -> None:

@@ -22,7 +22,7 @@ from boathouse.testing.wait import wait_for
 from .box import Box, Service
 
 SIZE = 2_000_000
-_SETTLE = "SELECT jobs.job_id, jobs.owner%FOR UPDATE"
+_SETTLE = "SELECT jobs.job_id, jobs.job_type%FOR UPDATE"
 _CANCEL = "SELECT jobs.job_id %jobs.job_state NOT IN%FOR UPDATE"
 _STOPS = "INFO stopping with 0 copies"
 LIMITS = {"retry_delay_s": 0.1, "pause_s": 1.0, "answer_s": 90.0}

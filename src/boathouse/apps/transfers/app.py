@@ -49,7 +49,7 @@ def create(settings: Settings, engine: Engine) -> ASGIApp:
     async def lifespan(application: Starlette) -> AsyncIterator[None]:
         base_id = uuid.uuid5(uuid.NAMESPACE_URL, f"{settings.issuer}/{settings.audience}")
         metrics, changes, gate = Metrics(), Changes(), Gate(settings)
-        worker = Worker(settings, engine, metrics, gate.denied)
+        worker = Worker(settings, engine, metrics, gate)
         store = Store(engine, Seal(settings.store_key), base_id, settings.limits, settings.services)
         worker.hub.on(JOBS, changes.happened)
         steering = Steering(engine, settings)

@@ -76,6 +76,11 @@ class Gate:
         if "key" in kinds:
             self._verifier.refresh()
 
+    @property
+    def informed(self) -> bool:
+        """Whether the issuer's list of tokens that count no more has come, or none could be had."""
+        return self._denials.settled
+
     def denied(self, token: str) -> str | None:
         """Why a token that is carried for somebody counts no more at the facility's issuer; None if it does.
 

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Protocol
 
 from boathouse.apps.transfers import checksums
 from boathouse.apps.transfers.aftercare import Aftercare
@@ -37,6 +38,17 @@ _NO_PULL = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED}
 """What a server answers to COPY that knows no third-party copy."""
 
 
+class Revocations(Protocol):
+    """What is known of tokens that their issuer has revoked."""
+
+    @property
+    def informed(self) -> bool:
+        """Whether the issuer's list has come, so that :meth:`denied` answers at once."""
+
+    def denied(self, token: str) -> str | None:
+        """Why a token counts no more; None if it does."""
+
+
 class Copier:
     """Copies, verifies and cleans claimed files; the same for every kind of storage.
 
@@ -45,7 +57,7 @@ class Copier:
         renewal: who renews tokens.
         ledger: the queue.
         settings: limits, and the storage elements that the facility knows.
-        denied: why a token was revoked at its issuer, if it was; it may take a while.
+        revocations: which tokens count no more.
     """
 
     def __init__(
@@ -54,9 +66,9 @@ class Copier:
         renewal: Renewal,
         ledger: Ledger,
         settings: Settings,
-        denied: Callable[[str], str | None] = lambda _: None,
+        revocations: Revocations,
     ) -> None:
-        self._denied = denied
+        self._revocations = revocations
         self._storage = storage
         self._ledger = ledger
         self._inspection = Inspection(storage, renewal, settings.limits)
@@ -100,7 +112,10 @@ class Copier:
 
     async def _copy(self, attempt: Attempt) -> Done:
         work = attempt.work
-        await asyncio.to_thread(self._require_unrevoked, work)
+        if self._revocations.informed:
+            self._require_unrevoked(work)
+        else:
+            await asyncio.to_thread(self._require_unrevoked, work)
         await self._inspection.dest_token(attempt)
         await self._inspection.source_token(attempt)
         if attempt.size_bytes is None or (attempt.algorithm and attempt.checksum is None):
@@ -198,7 +213,7 @@ class Copier:
     def _require_unrevoked(self, work: Work) -> None:
         """Begin nothing with a token that its issuer has revoked: storage would take it until it ends."""
         for side, token in ((Side.DESTINATION, work.dest_token), (Side.SOURCE, work.source_token)):
-            if token is not None and (why := self._denied(token.value)):
+            if token is not None and (why := self._revocations.denied(token.value)):
                 raise CopyError(Failure(side, ErrorClass.auth, f"the token for {token.host} counts no more: {why}"))
 
     async def _pull(self, attempt: Attempt, *, overwrite: bool) -> CopyAnswer:
@@ -232,7 +247,7 @@ class Copier:
             value(attempt.source_token),
             overwrite=overwrite,
             checksum=attempt.checksum,
-            ahead=(attempt.size_bytes or 0) <= self._limits.digest_bytes,
+            ahead=self._asks_ahead(attempt, overwrite=overwrite),
             moved=moved,
             push=push,
         )
@@ -243,6 +258,12 @@ class Copier:
             raise
         attempt.sent = answer.accepted
         return answer
+
+    def _asks_ahead(self, attempt: Attempt, *, overwrite: bool) -> bool:
+        """Whether the source is to tell its checksum before bytes move: what is there is not given for wrong bytes."""
+        size_bytes = attempt.size_bytes or 0
+        least = 0 if overwrite else self._limits.digest_from_bytes
+        return least <= size_bytes <= self._limits.digest_to_bytes
 
     async def _check(self, attempt: Attempt) -> Done:
         """Compare what arrived; remove it if it is not what was wanted."""

@@ -140,6 +140,7 @@ class Queue:
         self._limits = limits
         self._policy: Policy | None = None
         self._decision: int | None = None
+        self._opened: dict[int, Token] = {}
         with engine.begin() as connection:
             row = {"host": socket.gethostname(), "pid": os.getpid()}
             self.worker = int(connection.scalars(insert(workers).returning(workers.c.worker), row).one())
@@ -305,7 +306,7 @@ class Queue:
     def _work(self, connection: Connection, rows: Sequence[RowMapping], task: Task) -> tuple[Work, ...]:
         wanted = {row[name] for row in rows for name in ("source_token", "dest_token")} - {None}
         limit = (self._policy or Policy()).limit
-        known = {token.token_id: token for token in self.tokens(connection, wanted)} if wanted else {}
+        known = self._open(connection, wanted)
         return tuple(
             Work(
                 task=task,
@@ -334,6 +335,22 @@ class Queue:
             for row in rows
         )
 
+    def _open(self, connection: Connection, wanted: Collection[int]) -> Mapping[int, Token]:
+        """Tokens by id. Claims that follow each other are mostly of the same jobs, whose tokens are open already.
+
+        One that another worker has exchanged meanwhile is asked for again where it would run out or does not fit.
+        """
+        known = {token_id: token for token_id in wanted if (token := self._opened.get(token_id))}
+        if unknown := set(wanted) - known.keys():
+            known |= {token.token_id: token for token in self.tokens(connection, unknown)}
+        self._opened = known
+        return known
+
+    def _replace(self, token: Token) -> None:
+        """Have the next claim give a token as it is now."""
+        if token.token_id in self._opened:
+            self._opened[token.token_id] = token
+
     def tokens(self, connection: Connection, token_ids: Iterable[int]) -> list[Token]:
         """Tokens by id, opened. One that cannot be opened is left out: its host will refuse, and say so."""
         opened = []
@@ -357,12 +374,16 @@ class Queue:
                 .where(tokens.c.token_id == token.token_id)
                 .values(sealed=sealed, expires_at=fresh.expires_at)
             )
+        self._replace(fresh)
         return fresh
 
     def current(self, token: Token) -> Token | None:
         """The token as it is stored now; another worker may have renewed it."""
         with self._reading.connect() as connection:
-            return next(iter(self.tokens(connection, [token.token_id])), None)
+            stored = next(iter(self.tokens(connection, [token.token_id])), None)
+        if stored is not None:
+            self._replace(stored)
+        return stored
 
     def ending(self, before: datetime) -> list[Token]:
         """Tokens that end soon and that open jobs still need, or the removal of what a copy left."""

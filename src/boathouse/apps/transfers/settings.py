@@ -36,9 +36,9 @@ class Limits(_Model):
 
     active: Count = 64
     """Copies that one worker runs at once."""
-    per_storage: Count = 24
+    per_storage: Count = 32
     """Copies into, and copies out of, one storage element at once, over all workers."""
-    per_link: Count = 16
+    per_link: Count = 24
     """Copies from one storage element to one other at once, over all workers."""
     attempts: Count = 3
     """How often a file is tried when a client does not say."""
@@ -50,9 +50,11 @@ class Limits(_Model):
     """Time in which a storage element must begin to answer; checksums of large files get more."""
     stall_s: Seconds = 60.0
     """A copy whose byte count has not grown for this long is aborted."""
-    digest_bytes: Count = 500_000_000
-    """Of a file up to this size the source is asked for the checksum before bytes move. With a larger one it would work
-    on that for long, while the copy seems to stall; the destination's is compared at the end, whatever the size."""
+    digest_from_bytes: Count = 10_000_000
+    """From this size on, and of any file that replaces another, the source is asked for the checksum before bytes move.
+    A smaller one is copied as soon as asked for; the destination's is compared at the end, whatever the size."""
+    digest_to_bytes: Count = 500_000_000
+    """Up to this size it is asked. With a larger file it would work on that for long, while the copy seems to stall."""
     copy_s: Seconds = 86400.0
     """A copy that takes longer than this is aborted."""
     settle_s: Seconds = 6.0

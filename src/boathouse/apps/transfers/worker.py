@@ -20,7 +20,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from boathouse.apps.transfers import upkeep
-from boathouse.apps.transfers.copier import Copier
+from boathouse.apps.transfers.copier import Copier, Revocations
 from boathouse.apps.transfers.events import CANCEL, WORK, Hub
 from boathouse.apps.transfers.meter import Meter
 from boathouse.apps.transfers.metrics import Metrics
@@ -51,7 +51,7 @@ _STOP_S = 5.0
 _BATCH = 200
 _LINGER_S = 0.1
 """How long outcomes wait at most for others to be written with, and free slots for others to be filled with."""
-_ENOUGH = 0.5
+_ENOUGH = 0.75
 """Part of the running copies whose ends are written together: a transaction for one costs nearly as much, and with the
 others under way storage has enough to do meanwhile."""
 _PASSING = (OperationalError, InterfaceError, PoolTimeoutError)
@@ -67,12 +67,10 @@ class Worker:
         settings: the service's settings.
         engine: the database.
         metrics: where copies are counted.
-        denied: why a token was revoked at its issuer, if it was.
+        revocations: which tokens count no more.
     """
 
-    def __init__(
-        self, settings: Settings, engine: Engine, metrics: Metrics, denied: Callable[[str], str | None]
-    ) -> None:
+    def __init__(self, settings: Settings, engine: Engine, metrics: Metrics, revocations: Revocations) -> None:
         seal = Seal(settings.store_key)
         self._settings = settings
         self._limits = settings.limits
@@ -85,7 +83,7 @@ class Worker:
         tickets = Tickets(f"https://{settings.listen_address}:{settings.port}")
         self.storage = Storage(settings.ca_file, settings.limits, Stores(settings.stores), tickets, settings.far)
         self._renewal = Renewal(settings, self._current, self._renewed)
-        self._copier = Copier(self.storage, self._renewal, self, settings, denied)
+        self._copier = Copier(self.storage, self._renewal, self, settings, revocations)
         self._meter = Meter()
         self._optimizer = Optimizer(engine, settings.limits)
         self._running: dict[int, tuple[Work, asyncio.Task[None]]] = {}
