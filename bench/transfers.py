@@ -14,7 +14,7 @@ from bench.pair import Made, Pair, pair
 
 _AT_ONCE = 24
 """As many as the service runs on one link."""
-_WIDTHS = (4, 8, 16, 32)
+_WIDTHS = (4, 8, 16, 24, 32)
 """How many bare COPY requests at once are tried; the best counts."""
 _LARGE_TARGET, _SMALL_TARGET, _TIMES_GFAL, _FILES_PER_S = 0.95, 0.8, 5.0, 100.0
 

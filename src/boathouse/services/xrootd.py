@@ -72,8 +72,9 @@ all.export {prefix}
 oss.localroot {data}
 # With it on, a token that may create but not delete would delete: a refused PUT removes the file that is there.
 ofs.persist off
-# Fewer jobs at a time, and a busy server answers HEAD with 400 instead of a checksum.
-xrootd.chksum max 32 adler32 crc32c
+# With fewer jobs at a time a busy server answers HEAD with 400 instead of a checksum: the transfer service has up to 32
+# copies into an element, and 32 out of it.
+xrootd.chksum max 64 adler32 crc32c
 # Without it 6.2.0 answers a GET over TLS in whole blocks of 64 KiB: beyond the end that it announced, with whatever
 # its buffer held before, and the next answer on the connection is lost.
 xrootd.async nosf

@@ -116,9 +116,13 @@ def test_a_file_that_is_not_what_was_expected_leaves_nothing(box: Box, shared: S
     data = os.urandom(5000)
     box.put(f"{place}/f", data)
     other = f"ADLER32:{(zlib.adler32(data) ^ 1):08x}"
-    file = only(shared.finished(shared.submit(box.file(f"{place}/f", data, checksum=other))))
+    job_id = shared.submit(box.file(f"{place}/f", data, checksum=other))
+    file = only(shared.finished(job_id))
     assert file["file_state"] == "FAILED"
     assert str(file["reason"]).startswith("SOURCE [checksum] checksum mismatch")
+    steps = shared.why(job_id)[0]["attempts"][0]["steps"]
+    assert [step["asked"].split()[0] for step in steps] == ["COPY", "HEAD", "DELETE", "HEAD"]
+    assert steps[0]["answered"].startswith("HTTP 202 success"), "small files are not asked about ahead"
     assert box.destination.holds(f"{place}/f") is None
 
 
@@ -136,7 +140,7 @@ def test_a_source_is_asked_for_its_checksum_before_many_bytes_move(box: Box, pla
 
 def test_a_large_file_begins_to_move_at_once_and_is_compared_at_the_end(box: Box, place: str) -> None:
     """Its source is not asked for a checksum first: that may take longer than a copy may stand still."""
-    service = box.service("large", limits={"digest_to_bytes": 4999}).start()
+    service = box.service("large", limits={"digest_from_bytes": 1, "digest_to_bytes": 4999}).start()
     data = os.urandom(5000)
     box.put(f"{place}/f", data)
     other = f"ADLER32:{(zlib.adler32(data) ^ 1):08x}"

@@ -64,6 +64,10 @@ def test_a31_pushes_replace_only_what_may_be_replaced(box: Box, service: Service
     assert service.finished(job_id)["job_state"] == "FAILED"
     assert "Destination file exists" in service.why(job_id)[0]["reason"]
     assert box.destination.holds(path) == other
+    wrong = service.submit(box.file(path, data, checksum="ADLER32:00000001") | {"destinations": [sink.davs + path]})
+    assert service.finished(wrong)["job_state"] == "FAILED"
+    assert service.why(wrong)[0]["reason"].startswith("SOURCE [checksum]"), service.why(wrong)
+    assert box.destination.holds(path) == other, "nothing is given away for bytes that are not wanted"
     os.utime(box.destination.path(path), (10**9, 10**9))
     assert service.finished(submit(box, service, sink, path, data))["job_state"] == "FINISHED"
     assert box.destination.holds(path) == data

@@ -61,6 +61,10 @@ def test_settings_are_read_once_and_keep_their_secrets(tmp_path: Path) -> None:
         ({"prot": 1}, "prot"),
         ({"limits": {"per_lnik": 1}}, "limits.per_lnik"),
         ({"limits": {"active": 0}}, "limits.active"),
+        (
+            {"limits": {"digest_from_bytes": 2, "digest_to_bytes": 1}},
+            "digest_from_bytes must be at most digest_to_bytes",
+        ),
         ({"store_key": "c2hvcnQ"}, "store_key: Value error, must encode 32 bytes"),
         ({"database_url": "sqlite:///very-secret"}, "database_url"),
     ],

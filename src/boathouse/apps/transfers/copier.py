@@ -28,7 +28,7 @@ from boathouse.apps.transfers.settings import Settings, StoreKind
 from boathouse.apps.transfers.states import FileState
 from boathouse.apps.transfers.storage import CopyAnswer, Found, Storage, UnreachedError, matches
 from boathouse.apps.transfers.stores import is_signed
-from boathouse.apps.transfers.work import Outcome, Task, Work
+from boathouse.apps.transfers.work import Outcome, Task, Token, Work
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,11 @@ class Revocations(Protocol):
         """Whether the issuer's list has come, so that :meth:`denied` answers at once."""
 
     def denied(self, token: str) -> str | None:
-        """Why a token counts no more; None if it does."""
+        """Why a token counts no more; None if it does. Before the list has come this may wait for it.
+
+        Args:
+            token: a bearer token; one of another issuer is never denied.
+        """
 
 
 class Copier:
@@ -113,11 +117,13 @@ class Copier:
     async def _copy(self, attempt: Attempt) -> Done:
         work = attempt.work
         if self._revocations.informed:
-            self._require_unrevoked(work)
+            self._require_unrevoked(work.dest_token, work.source_token)
         else:
-            await asyncio.to_thread(self._require_unrevoked, work)
+            await asyncio.to_thread(self._require_unrevoked, work.dest_token, work.source_token)
         await self._inspection.dest_token(attempt)
         await self._inspection.source_token(attempt)
+        # Another worker may have exchanged them.
+        self._require_unrevoked(attempt.dest_token, attempt.source_token)
         if attempt.size_bytes is None or (attempt.algorithm and attempt.checksum is None):
             await self._inspection.ask_source(attempt)
         return await (self._copy_to_store if self._inspection.to_store(work) else self._copy_to_element)(attempt)
@@ -146,6 +152,7 @@ class Copier:
             if found is not None and self._inspection.right(attempt, found):
                 return Done(found.size_bytes or 0, existed=True)
             if found is not None and work.overwrite:
+                await self._inspection.require_right_source(attempt)
                 answer = await self._pull(attempt, overwrite=True)
             elif found is None and answer.status == HTTPStatus.CONFLICT:
                 # Directories are missing, and this element makes none by itself (RFC 4918 section 9.8.5).
@@ -163,7 +170,7 @@ class Copier:
         """Make sure that the source has the right bytes, and have it tell a checksum that S3 knows as well."""
         if attempt.checksum is None or attempt.algorithm in (CRC32C, checksums.ALGORITHMS["md5"]):
             return
-        self._inspection.require_right(await self._inspection.look_at_source(attempt, attempt.algorithm), attempt)
+        await self._inspection.require_right_source(attempt)
         store = self._stores.at(attempt.work.dest_url)
         if store is not None and store.kind is StoreKind.s3:
             found = await self._inspection.look_at_source(attempt, CRC32C)
@@ -202,6 +209,8 @@ class Copier:
         if found is None:
             await still_ours(self._ledger.wrote(work))
             await self._storage.make_room(work.dest_url, value(attempt.dest_token))
+        else:
+            await self._inspection.require_right_source(attempt)
         answer = await self._ask(attempt, overwrite=work.overwrite, push=True)
         if answer.succeeded:
             return await self._check(attempt)
@@ -210,9 +219,9 @@ class Copier:
         hosts = {"source_host": work.source_host, "destination_host": work.dest_host}
         raise CopyError(await self._inspection.whose_bytes(attempt, of_push(answer.status, answer.text, **hosts)))
 
-    def _require_unrevoked(self, work: Work) -> None:
+    def _require_unrevoked(self, destination: Token | None, source: Token | None) -> None:
         """Begin nothing with a token that its issuer has revoked: storage would take it until it ends."""
-        for side, token in ((Side.DESTINATION, work.dest_token), (Side.SOURCE, work.source_token)):
+        for side, token in ((Side.DESTINATION, destination), (Side.SOURCE, source)):
             if token is not None and (why := self._revocations.denied(token.value)):
                 raise CopyError(Failure(side, ErrorClass.auth, f"the token for {token.host} counts no more: {why}"))
 
@@ -247,7 +256,7 @@ class Copier:
             value(attempt.source_token),
             overwrite=overwrite,
             checksum=attempt.checksum,
-            ahead=self._asks_ahead(attempt, overwrite=overwrite),
+            ahead=self._limits.digest_from_bytes <= (attempt.size_bytes or 0) <= self._limits.digest_to_bytes,
             moved=moved,
             push=push,
         )
@@ -258,12 +267,6 @@ class Copier:
             raise
         attempt.sent = answer.accepted
         return answer
-
-    def _asks_ahead(self, attempt: Attempt, *, overwrite: bool) -> bool:
-        """Whether the source is to tell its checksum before bytes move: what is there is not given for wrong bytes."""
-        size_bytes = attempt.size_bytes or 0
-        least = 0 if overwrite else self._limits.digest_from_bytes
-        return least <= size_bytes <= self._limits.digest_to_bytes
 
     async def _check(self, attempt: Attempt) -> Done:
         """Compare what arrived; remove it if it is not what was wanted."""

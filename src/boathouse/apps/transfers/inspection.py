@@ -130,6 +130,14 @@ class Inspection:
         if wrong := matches(found, size_bytes=attempt.size_bytes, checksum=attempt.checksum):
             raise CopyError(Failure(Side.SOURCE, ErrorClass.checksum, mismatches(wrong), retryable=False))
 
+    async def require_right_source(self, attempt: Attempt) -> None:
+        """Make sure that the source has the wanted file, before another one is given away for it.
+
+        Raises:
+            CopyError: it has another one, or was not to be asked.
+        """
+        self.require_right(await self.look_at_source(attempt, attempt.algorithm), attempt)
+
     def already_there(self, attempt: Attempt, found: Found) -> Done:
         """The end of an attempt for a file that may not be overwritten.
 

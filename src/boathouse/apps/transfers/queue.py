@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, RowMapping, insert, select, text, upd
 
 from boathouse.apps.transfers import database, jwt, policy
 from boathouse.apps.transfers.events import JOBS, WORK, WORKER_LOCK, notify
+from boathouse.apps.transfers.opened import OpenTokens
 from boathouse.apps.transfers.policy import Policy
 from boathouse.apps.transfers.scheduler import Group, Rules, slots
 from boathouse.apps.transfers.seal import Seal
@@ -140,7 +141,7 @@ class Queue:
         self._limits = limits
         self._policy: Policy | None = None
         self._decision: int | None = None
-        self._opened: dict[int, Token] = {}
+        self._opened = OpenTokens()
         with engine.begin() as connection:
             row = {"host": socket.gethostname(), "pid": os.getpid()}
             self.worker = int(connection.scalars(insert(workers).returning(workers.c.worker), row).one())
@@ -336,20 +337,14 @@ class Queue:
         )
 
     def _open(self, connection: Connection, wanted: Collection[int]) -> Mapping[int, Token]:
-        """Tokens by id. Claims that follow each other are mostly of the same jobs, whose tokens are open already.
-
-        One that another worker has exchanged meanwhile is asked for again where it would run out or does not fit.
-        """
-        known = {token_id: token for token_id in wanted if (token := self._opened.get(token_id))}
+        """Tokens by id, as they were a moment ago or are now."""
+        known = self._opened.known(wanted)
         if unknown := set(wanted) - known.keys():
-            known |= {token.token_id: token for token in self.tokens(connection, unknown)}
-        self._opened = known
+            asked_at = self._opened.now()
+            read = self.tokens(connection, unknown)
+            self._opened.keep(read, asked_at=asked_at)
+            known |= {token.token_id: token for token in read}
         return known
-
-    def _replace(self, token: Token) -> None:
-        """Have the next claim give a token as it is now."""
-        if token.token_id in self._opened:
-            self._opened[token.token_id] = token
 
     def tokens(self, connection: Connection, token_ids: Iterable[int]) -> list[Token]:
         """Tokens by id, opened. One that cannot be opened is left out: its host will refuse, and say so."""
@@ -374,16 +369,16 @@ class Queue:
                 .where(tokens.c.token_id == token.token_id)
                 .values(sealed=sealed, expires_at=fresh.expires_at)
             )
-        self._replace(fresh)
+        self._opened.keep([fresh], asked_at=self._opened.now())
         return fresh
 
     def current(self, token: Token) -> Token | None:
         """The token as it is stored now; another worker may have renewed it."""
+        asked_at = self._opened.now()
         with self._reading.connect() as connection:
-            stored = next(iter(self.tokens(connection, [token.token_id])), None)
-        if stored is not None:
-            self._replace(stored)
-        return stored
+            stored = self.tokens(connection, [token.token_id])
+        self._opened.keep(stored, asked_at=asked_at)
+        return next(iter(stored), None)
 
     def ending(self, before: datetime) -> list[Token]:
         """Tokens that end soon and that open jobs still need, or the removal of what a copy left."""

@@ -126,9 +126,11 @@ class Renewal:
                     and _lives(stored, margin_s)
                 ):
                     return stored
-                value = await self._exchange(token, audience)
+                # What was claimed may have run out long ago, and its successor, stored by another worker, not yet.
+                latest = stored or token
+                value = await self._exchange(latest, audience)
                 log.info("token=%d job=%s host=%s exchanged", token.token_id, token.job_id, token.host)
-                return await self._store(token, value)
+                return await self._store(latest, value)
         finally:
             if not lock.locked():
                 self._locks.pop(token.token_id, None)

@@ -7,9 +7,9 @@ import binascii
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork, model_validator
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -51,10 +51,10 @@ class Limits(_Model):
     stall_s: Seconds = 60.0
     """A copy whose byte count has not grown for this long is aborted."""
     digest_from_bytes: Count = 10_000_000
-    """From this size on, and of any file that replaces another, the source is asked for the checksum before bytes move.
-    A smaller one is copied as soon as asked for; the destination's is compared at the end, whatever the size."""
+    """From this size on the destination asks the source for the checksum before bytes move. A smaller file is copied as
+    soon as that is asked for; the destination's own is compared at the end, whatever the size."""
     digest_to_bytes: Count = 500_000_000
-    """Up to this size it is asked. With a larger file it would work on that for long, while the copy seems to stall."""
+    """Up to this size it does. The source of a larger one would take long for that, while the copy seems to stall."""
     copy_s: Seconds = 86400.0
     """A copy that takes longer than this is aborted."""
     settle_s: Seconds = 6.0
@@ -89,6 +89,13 @@ class Limits(_Model):
     """How long a link is measured before its number of copies is decided anew."""
     wait_s: Seconds = 60.0
     """Longest wait of one status request."""
+
+    @model_validator(mode="after")
+    def _asked_ahead(self) -> Self:
+        if self.digest_from_bytes > self.digest_to_bytes:
+            msg = f"digest_from_bytes must be at most digest_to_bytes, {self.digest_to_bytes}"
+            raise ValueError(msg)
+        return self
 
 
 class TrustedIssuer(_Model):

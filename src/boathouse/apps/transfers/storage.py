@@ -280,7 +280,8 @@ class Storage:
 
         Args:
             destination: URL of the new file; its parents are made by the server.
-            destination_token: bearer token with ``storage.create`` there, and ``storage.modify`` to overwrite.
+            destination_token: bearer token with ``storage.modify`` there; one with ``storage.create`` can write, but
+                not remove what turns out to be wrong.
             source: URL of the file.
             source_token: bearer token with ``storage.read`` there.
             overwrite: whether a file that is there may be replaced.
