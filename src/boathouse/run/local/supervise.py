@@ -134,11 +134,18 @@ class Supervisor:
         }
 
     def start_process(self, name: str) -> None:
-        """Start one process, without waiting; no-op if it is running."""
+        """Start one process, without waiting; no-op if it is running.
+
+        One that dies at once has been started: its state says so, and its log why.
+
+        Raises:
+            ServiceError: it cannot be started at all.
+        """
         try:
             self._call("startProcess", name, False)  # noqa: FBT003 - positional in XML-RPC
         except xmlrpc.client.Fault as fault:
-            if "ALREADY_STARTED" not in fault.faultString:
+            # The daemon answers SPAWN_ERROR when the process has ended before it looks.
+            if not any(each in fault.faultString for each in ("ALREADY_STARTED", "SPAWN_ERROR")):
                 raise ServiceError(f"cannot start {name}", got=fault.faultString) from fault
 
     def stop_process(self, name: str, *, wait: bool = True) -> None:
