@@ -1,7 +1,4 @@
-"""Reads through a cache at several distances, beside direct ones and beside nginx; and what deciding on a token costs.
-
-RDataFrame is not among the readers: the installation has no ROOT.
-"""
+"""Reads through a cache at several distances, beside direct ones and nginx; and what deciding on a token costs."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +17,7 @@ from bench.columns import COLUMNS
 from bench.cpu import cpu_s
 from bench.facility import random_files
 from bench.harness import Benchmark, Effort, Row, timed
-from bench.lakeside import DISTANCES_MS, FOLDER, LOCAL, Lakeside, lakeside
+from bench.lakeside import DISTANCES_MS, FOLDER, LOCAL, Lakeside, lakeside, peers_python
 from bench.load import drive
 from boathouse.analysis.samples import Sample, generate
 from boathouse.analysis.sources import Access
@@ -170,12 +168,16 @@ def _columns(lake: Lakeside, size: Size) -> Iterator[Row]:
     (sample,) = generate(Sample(events=size.events, files=1), lake.work / "samples")
     access = Access(str(lake.token_file), str(lake.ca))
     (local,) = lake.place(sample.path, LOCAL, names=1)
-    for rse, layers in itertools.product(size.distant, size.layers):
-        read = partial(_read_columns, access)
-        reads = _in_turns(lake, size, sample.path, rse=rse, layers=layers, read=read, local=local)
-        rate = {way: size.events / 1e6 / statistics.median(seconds) for way, seconds in reads.items()}
-        what = f"uproot reads {' and '.join(COLUMNS)} of {size.events:,} events, {DISTANCES_MS[rse]} ms away"
-        yield _layers_row("cache.columns", what, "million events/s", rate, rse=rse, layers=layers)
+    with _data_frame(lake, sample.path) as read_by_root:
+        readers: dict[str, Callable[[str], float]] = {
+            "uproot": partial(_read_columns, access),
+            "RDataFrame": read_by_root,
+        }
+        for (reader, read), rse, layers in itertools.product(readers.items(), size.distant, size.layers):
+            reads = _in_turns(lake, size, sample.path, rse=rse, layers=layers, read=read, local=local)
+            rate = {way: size.events / 1e6 / statistics.median(seconds) for way, seconds in reads.items()}
+            what = f"{reader} reads {' and '.join(COLUMNS)} of {size.events:,} events, {DISTANCES_MS[rse]} ms away"
+            yield _layers_row("cache.columns", what, "million events/s", rate, rse=rse, layers=layers)
 
 
 def _read_columns(access: Access, url: str) -> float:
@@ -183,6 +185,31 @@ def _read_columns(access: Access, url: str) -> float:
     command = [sys.executable, "-m", "bench.columns", url, access.token_file, access.ca_bundle]
     done = subprocess.run(command, env={**os.environ, **access.environment()}, stdout=subprocess.PIPE, check=True)
     return float(done.stdout)
+
+
+@contextmanager
+def _data_frame(lake: Lakeside, local: Path) -> Iterator[Callable[[str], float]]:
+    """ROOT's RDataFrame, which is among the peers; at each start its wheel warns of being an early one."""
+    command = [str(peers_python(lake.context.programs)), "-B", "-W", "ignore", "-m", "bench.dataframe", str(local)]
+    environment = {**lake.environment(), "PYTHONPATH": str(Path(__file__).parents[1]), "HOME": str(lake.work)}
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+
+        def read(url: str) -> float:
+            assert process.stdin
+            assert process.stdout
+            process.stdin.write(f"{url}\n")
+            process.stdin.flush()
+            line = process.stdout.readline()
+            assert line, "the reader has ended; it said why above"
+            return float(line)
+
+        try:
+            yield read
+        finally:
+            # It ends when nobody can ask it any more.
+            process.communicate()
 
 
 # -- many readers of one file ---------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.harness import Benchmark, Effort, Row
-from bench.lakeside import DISTANCES_MS, LOCAL, Lakeside, lakeside
+from bench.lakeside import DISTANCES_MS, LOCAL, Lakeside, lakeside, peers_python
 
 _MIDDLE = "MIDDLE-DISK"
 PARTS: Mapping[str, Mapping[str, str]] = {
@@ -80,7 +80,7 @@ class Reader:
 
 @contextmanager
 def _reader(lake: Lakeside) -> Iterator[Reader]:
-    python = lake.context.programs.python.parents[2] / "peers" / "bin" / "python"
+    python = peers_python(lake.context.programs)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(
         [python, "-B", "-m", "bench.parts"],

@@ -175,6 +175,11 @@ class Lakeside(Units):
         return sum(int(count) for count in re.findall(name, text))
 
 
+def peers_python(programs: Programs) -> Path:
+    """The interpreter that has what others use: ROOT, h5py."""
+    return programs.python.parents[2] / "peers" / "bin" / "python"
+
+
 @contextmanager
 def lakeside() -> Iterator[Lakeside]:
     """All of it, up; taken down and removed afterwards."""

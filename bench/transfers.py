@@ -108,6 +108,7 @@ def _small(running: Pair, size: Size) -> Row:
     tried = {width: _copied(running, files[: 10 * size.sample], _bare(width)) for width in _WIDTHS}
     at_once = min(tried, key=tried.__getitem__)
     ours_s, bare_s, ratio = _in_turns(running, files, _bare(at_once), 1)
+    checked_s = _copied(running, files, lambda pair, some: copies.checked(pair, some, at_once=at_once))
     gfal_s = _copied(running, sample, lambda pair, some: copies.gfal(pair, some, at_once=1))
     listed_s = _copied(running, sample, copies.gfal_list)
     shutil.rmtree(running.source.folder)
@@ -119,6 +120,7 @@ def _small(running: Pair, size: Size) -> Row:
         better="higher",
         ours=ours,
         peers={
+            f"bare COPY by curl, {at_once} at once, then a HEAD for each checksum": len(files) / checked_s,
             f"gfal-copy, a process a file ({len(sample)} files)": gfal,
             f"one gfal-copy for a list ({len(sample)} files)": len(sample) / listed_s,
         },

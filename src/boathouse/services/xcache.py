@@ -32,6 +32,10 @@ pss.cachelib libXrdPfc.so
 pfc.ram {memory}
 pfc.blocksize {block_size}
 pfc.prefetch {prefetch}
+# How much of one read is fetched at a time: by itself XRootD has 512 KiB of it under way, or 2 MiB over https, and a
+# stream over a distance waits for every block. What buffers hold beyond 256 MiB is given back every five minutes.
+xrootd.async maxsegs 8 segsize 512k
+xrd.buffers maxbsz 8m 256m 300s
 # Of the file system; and of the files: purge down to, begin at, count as full. Once a minute, so no bound holds.
 pfc.diskusage 0.97 0.98 files {purge_to} {purge_at} {size} purgeinterval 60s
 pfc.cschk {page_checksums}
