@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from bench import backlog, copies
 from bench.harness import Benchmark, Effort, Row, timed
 from bench.pair import Made, Pair, pair
+from boathouse.apps.transfers.settings import Limits
 
-_AT_ONCE = 24
-"""As many as the service runs on one link."""
+_AT_ONCE = Limits().per_link
 _WIDTHS = (4, 8, 16, 24, 32)
 """How many bare COPY requests at once are tried; the best counts."""
 _LARGE_TARGET, _SMALL_TARGET, _TIMES_GFAL, _FILES_PER_S = 0.95, 0.8, 5.0, 100.0

@@ -10,19 +10,12 @@ import pytest
 from boathouse.apps.tokens.files import create_once
 from boathouse.apps.tokens.signing.keys import KeyRing, SigningKey
 from boathouse.errors import StateError
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
+from boathouse.testing.clock import Clock
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_800_000_000.0)
 
 
 def kids(ring: KeyRing) -> list[str]:

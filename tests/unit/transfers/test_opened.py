@@ -8,22 +8,15 @@ import pytest
 
 from boathouse.apps.transfers.opened import KNOWN_S, OpenTokens
 from boathouse.apps.transfers.work import Token
+from boathouse.testing.clock import Clock
 
 TOKEN = Token(1, "job", "host", "first", None, "alice")
 RENEWED = replace(TOKEN, value="second")
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(100.0)
 
 
 @pytest.fixture
