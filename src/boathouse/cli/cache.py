@@ -56,7 +56,8 @@ def status(
     what was read ahead of them counts as fetched. The total counts no byte twice where caches stand behind each other.
     """
     lake = _lake(state, operator=operator)
-    chosen = caches_at(lake.endpoints, at or ())
+    # Of a federation's files nothing is known by name.
+    chosen = caches_at(lake.endpoints, at or (), federations=dataset is None)
     if dataset is not None:
         paths = _paths(lake, dataset)
         sums = list(of_dataset(_care(lake).files(paths, chosen)))

@@ -135,14 +135,19 @@ def _refused(answer: BaseHTTPResponse, url: str) -> BoathouseError:
     return ServiceError(what, expected=expected, got=got, where=url, remedy="boathouse logs caches")
 
 
-def caches_at(endpoints: Endpoints, places: Iterable[str]) -> list[CacheEndpoint]:
+def caches_at(endpoints: Endpoints, places: Iterable[str], *, federations: bool = False) -> list[CacheEndpoint]:
     """Caches of the lake by their own names or those of their sites; all of them if none is named.
+
+    Args:
+        endpoints: of the facility.
+        places: names.
+        federations: those before lakes of somebody else's, too.
 
     Raises:
         NotFoundError: there is none of that name.
     """
     wanted = list(places)
-    caches = [cache for cache in endpoints.caches if not cache.federation]
+    caches = [cache for cache in endpoints.caches if federations or not cache.federation]
     found = [cache for cache in caches if not wanted or {cache.name, cache.site} & set(wanted)]
     known = {name for cache in caches for name in (cache.name, cache.site)}
     if missing := [place for place in wanted if place not in known]:

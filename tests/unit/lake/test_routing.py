@@ -154,6 +154,7 @@ def test_a_cache_before_another_lake_is_on_no_way_to_this_one() -> None:
         assert route(site, (*CHAIN, other), "A", "B") == route(site, CHAIN, "A", "B")
     found = endpoints(*CHAIN, other)
     assert caches_at(found, []) == list(CHAIN)
+    assert caches_at(found, ["WEST"], federations=True) == [other]
     for place in ("OTHER", "WEST"):
         with pytest.raises(NotFoundError):
             caches_at(found, [place])
