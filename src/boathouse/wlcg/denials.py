@@ -33,6 +33,9 @@ _FIRST_S = 2.0
 _RETRY_S = (0.5, 5.0)
 _REFUSED_S = 300.0
 """Pause after an answer that another question will not change soon: no such endpoint, or no access to it."""
+_KEEP_S = 86400.0
+"""How long an entry stays after the last token that it meets has ended: a service that has exchanged such a token for
+a longer-lived one still asks for it."""
 _ANSWER = urllib3.Timeout(connect=3.0, read=_WAIT_S + 10.0)
 
 
@@ -49,9 +52,9 @@ class Denials:
         self._first = threading.Event()
 
     def add(self, entries: object) -> None:
-        """Take over entries of the issuer's answer, and forget those that no living token can meet."""
-        now = self._clock()
-        denied = {entry: times for entry, times in self._denied.items() if times[1] > now}
+        """Take over entries of the issuer's answer, and forget those that nobody asks for any more."""
+        oldest = self._clock() - _KEEP_S
+        denied = {entry: times for entry, times in self._denied.items() if times[1] > oldest}
         for entry in entries if isinstance(entries, list) else ():
             denied[str(entry["kind"]), str(entry["key"])] = (int(entry["issued_until"]), int(entry["expires_at"]))
         self._denied = denied

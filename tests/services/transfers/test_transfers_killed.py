@@ -261,6 +261,24 @@ def test_while_a_canceled_copy_is_cleaned(killed: Killed) -> None:
     killed.check(job_id, "CANCELED", copies=0)
 
 
+@pytest.mark.parametrize("end", ["FAILED", "CANCELED"])
+def test_another_file_in_its_place_stays_while_nothing_is_known_of_the_source(killed: Killed, end: str) -> None:
+    """That it may be replaced does not say that it may go."""
+    killed.box.destination.put(killed.path, b"of before")
+    killed.destination.inject(Fault({"COPY"}, hold=True))
+    job_id = killed.submit(retry=-1)
+    wait_for("the copy is asked for", lambda: killed.destination.seen.held)
+    if end == "CANCELED":
+        assert killed.service.request("DELETE", f"/jobs/{job_id}").body["job_state"] == end
+    killed.kill()
+    wait_for("its connection is gone", lambda: not killed.destination.seen.held)
+    killed.destination.inject()
+    killed.go_on()
+    assert killed.service.finished(job_id)["job_state"] == end
+    wait_for("all is looked after", lambda: not killed.service.rows("SELECT 1 FROM files WHERE busy"))
+    assert killed.box.destination.holds(killed.path) == b"of before"
+
+
 @pytest.mark.parametrize("committed", [False, True])
 def test_while_a_job_is_canceled(killed: Killed, *, committed: bool) -> None:
     killed.destination.inject(Fault({"COPY"}, hold=True))

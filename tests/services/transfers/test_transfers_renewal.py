@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import time
+import uuid
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
+from boathouse.apps.transfers import database
+from boathouse.apps.transfers.queue import Queue
+from boathouse.apps.transfers.seal import Seal
+from boathouse.apps.transfers.settings import Limits
+from boathouse.apps.transfers.tables import jobs, tokens
 from boathouse.testing.wait import wait_for
 
 from .box import LIFETIME_S, Box, Service
@@ -17,6 +27,10 @@ from .equipment import DESTINATION, SOURCE, TRANSFERS, Gated
 
 DOOR = "127.0.1.19:1094"
 """Where people reach the element whose copy door is the destination."""
+
+
+BATCH = 200
+"""How many tokens are looked at in one round."""
 
 
 class Renewed(Service):
@@ -209,3 +223,74 @@ def test_no_copy_begins_with_a_token_that_was_revoked_at_the_issuer(
     assert re.fullmatch(rf"{side} \[auth\] the token for .* counts no more: it was revoked", job["files"][0]["reason"])
     assert service.why(job["job_id"])[0]["verdict"]["layer"] == "token"
     assert box.destination.holds(f"{place}/f") is None
+
+
+def test_no_copy_begins_again_when_what_its_token_was_exchanged_for_was_revoked(
+    box: Box, service: Service, gated: Gated, place: str
+) -> None:
+    """The door's token has a name of its own, of which nobody but the service knows."""
+    data = os.urandom(5000)
+    # As long as the right bytes, and wrong: that is tried again.
+    go_on = gated.put(f"{place}/f", data[::-1])
+    persons = box.real_issuer.token("127.0.1.19", "storage.read:/lake storage.modify:/lake")
+    ends = {"sources": [f"{gated.davs}{place}/f"], "destinations": [f"davs://{DOOR}{place}/f"]}
+    job_id = service.submit({**file(box, f"{place}/f", data), **ends, "destination_tokens": [persons]})
+    wait_for("it is being copied", lambda: gated.asked[f"{place}/f"])
+    heard = box.real_issuer.token(TRANSFERS, "fts")
+    for revoked in (persons, heard):
+        box.real_issuer.revoke(revoked)
+    wait_for("the service has heard of it", lambda: service.request("GET", "/whoami", token=heard).status == 401)
+    go_on.set()
+    job = service.finished(job_id)
+    assert job["job_state"] == "FAILED"
+    assert re.fullmatch(
+        r"DESTINATION \[auth\] the token for .* counts no more: it was revoked", job["files"][0]["reason"]
+    )
+    assert gated.asked[f"{place}/f"] == 1
+
+
+@pytest.fixture(scope="module")
+def stored(box: Box) -> Iterator[Queue]:
+    """The tokens of a job: more than are looked at in one round, each for a host of its own, and one that lives on."""
+    engine = database.connect(box.database("stored"))
+    database.migrate(engine)
+    seal = Seal(base64.urlsafe_b64encode(bytes(32)).decode())
+    job_id = str(uuid.uuid4())
+    job = {"job_id": job_id, "owner": "alice", "client_id": "cli", "vo_name": "vo", "job_state": "SUBMITTED"}
+    more = {"job_type": "N", "priority": 3, "overwrite_flag": False, "verify_checksum": True, "params": {}}
+    lives_s = {f"h{number}": 300 + number for number in reversed(range(BATCH + 2))} | {"late": 3600}
+    with engine.begin() as connection:
+        connection.execute(insert(jobs).values(**job, **more, source_se="", dest_se="", elements=1))
+        for host, left_s in lives_s.items():
+            ends, sealed = datetime.now(UTC) + timedelta(seconds=left_s), seal.close(f"for {host}", job_id, host)
+            connection.execute(insert(tokens).values(job_id=job_id, host=host, expires_at=ends, sealed=sealed))
+    yield Queue(engine, seal, Limits())
+    engine.dispose()
+
+
+def test_those_that_end_first_are_exchanged_first(stored: Queue) -> None:
+    found = stored.ending(datetime.now(UTC) + timedelta(seconds=600))
+    assert [token.host for token in found] == [f"h{number}" for number in range(BATCH)]
+    third = found[2].expires_at
+    assert third is not None
+    assert [token.host for token in stored.ending(third)] == ["h0", "h1"]
+
+
+def test_those_that_cannot_be_exchanged_take_nobodys_place(stored: Queue) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=600)
+    but = [token.token_id for token in stored.ending(soon)]
+    assert [token.host for token in stored.ending(soon, but=but)] == [f"h{BATCH}", f"h{BATCH + 1}"]
+    known = {"h7", f"h{BATCH + 1}"}
+    assert [token.host for token in stored.ending(soon, hosts=known)] == ["h7", f"h{BATCH + 1}"]
+    assert [token.host for token in stored.ending(soon, hosts=known, but=but)] == [f"h{BATCH + 1}"]
+    assert stored.ending(soon, hosts=()) == []
+
+
+def test_what_a_token_was_exchanged_for_is_kept_with_where_it_came_from(stored: Queue) -> None:
+    (token,) = stored.ending(datetime.now(UTC) + timedelta(hours=2), hosts={"late"})
+    assert (token.value, token.origin, token.denied) == ("for late", "", "")
+    exchanged = stored.renewed(replace(token, origin="said."), "successor")
+    assert (exchanged.value, exchanged.origin) == ("successor", "said.")
+    assert stored.current(token) == exchanged
+    denied = stored.renewed(replace(exchanged, denied="it was revoked"), exchanged.value)
+    assert stored.current(token) == denied == replace(exchanged, denied="it was revoked")

@@ -9,11 +9,14 @@ import pytest
 
 from boathouse.apps.serving import load
 from boathouse.apps.transfers import diagnosis, jwt, tables, views
+from boathouse.apps.transfers.auth import Gate
 from boathouse.apps.transfers.intake import Who
 from boathouse.apps.transfers.seal import Seal
 from boathouse.apps.transfers.settings import Settings
 from boathouse.errors import AuthError, InputError
+from boathouse.testing.pki import Authority
 
+NESTED = f"e30.{base64.urlsafe_b64encode(b'[' * 6000).decode().rstrip('=')}.x"
 KEY = base64.urlsafe_b64encode(bytes(32)).decode()
 SETTINGS = {
     "listen_address": "127.0.0.2",
@@ -89,8 +92,16 @@ def token(**claims: object) -> str:
 
 def test_the_end_of_a_token() -> None:
     assert jwt.expiry(token(exp=1795199517)) == datetime(2026, 11, 20, 18, 31, 57, tzinfo=UTC)
-    for odd in ("opaque", "a.b.c", token(), token(exp="soon"), token(exp=True), token(exp=1e30), "e30.W10.x"):
+    odds = ("opaque", "a.b.c", token(), token(exp="soon"), token(exp=True), token(exp=1e30), "e30.W10.x", NESTED)
+    for odd in odds:
         assert jwt.expiry(odd) is None
+
+
+def test_a_caller_with_a_deeply_nested_token_is_refused_as_any_other(tmp_path: Path) -> None:
+    Authority(tmp_path)
+    gate = Gate(Settings.model_validate({**SETTINGS, "ca_file": str(tmp_path / "ca.pem")}))
+    with pytest.raises(AuthError, match="the token was refused"):
+        gate.caller(f"Bearer {NESTED}")
 
 
 def test_times_have_no_fraction_and_no_zone() -> None:

@@ -30,6 +30,8 @@ class Aftercare:
     async def remove(self, attempt: Attempt) -> None:
         """Remove what a copy of ours left, if it is still ours to remove; if that fails, it is left for later."""
         work = attempt.work
+        # Should this process be killed now, another one knows that it may remove it.
+        await self._ledger.wrote(work)
         await still_ours(self._ledger.holds(work))
         try:
             await attempt.ask(
@@ -70,7 +72,8 @@ class Aftercare:
         found = await self._inspection.look_around(attempt)
         if found is None or self._inspection.right(attempt, found):
             return Done(0, existed=True)
-        if not (attempt.work.overwrite or attempt.work.wrote):
+        if not attempt.wrote:
+            # Whoever lets us replace a file gets another one for it, not a gap.
             return Done(0, existed=True)
         await still_ours(self._ledger.holds(attempt.work))
         await self._storage.delete(attempt.work.dest_url, value(attempt.dest_token))

@@ -47,6 +47,8 @@ class Attempt:
     dest_token: Token | None = None
     in_the_way: Found | None = None
     """A file at the destination that may not be overwritten."""
+    wrote: bool = False
+    """Whether what lies at the destination is known to be ours."""
     sent: bool = False
     """Whether a COPY was sent and its end is not known: something of ours may lie, or still grow, there."""
 
@@ -82,9 +84,10 @@ def begin(work: Work) -> Attempt:
     """An attempt at a claimed file, of which nothing is known yet but what the client said."""
     algorithm, checksum = checksums.parse(work.checksum)
     if not work.verify:
-        return Attempt(work, None, None, work.size_bytes)
+        return Attempt(work, None, None, work.size_bytes, wrote=work.wrote)
     # A client that wants a check and names no checksum gets the one that all storage of the field knows.
-    return Attempt(work, algorithm or checksums.ALGORITHMS["adler32"], checksum, work.size_bytes)
+    algorithm = algorithm or checksums.ALGORITHMS["adler32"]
+    return Attempt(work, algorithm, checksum, work.size_bytes, wrote=work.wrote)
 
 
 async def still_ours(answer: Awaitable[bool]) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Protocol
 
 from boathouse.apps.transfers import checksums
 from boathouse.apps.transfers.aftercare import Aftercare
@@ -34,23 +33,10 @@ log = logging.getLogger(__name__)
 
 _COMPARED = "what was compared"
 _TELL_S = 1.0
+_NOTE_S = 0.2
+"""A copy that is over before costs the database no line of its own."""
 _NO_PULL = frozenset({HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED})
 """What a server answers to COPY that knows no third-party copy."""
-
-
-class Revocations(Protocol):
-    """What is known of tokens that their issuer has revoked."""
-
-    @property
-    def informed(self) -> bool:
-        """Whether the issuer's list has come, so that :meth:`denied` answers at once."""
-
-    def denied(self, token: str) -> str | None:
-        """Why a token counts no more; None if it does. Before the list has come this may wait for it.
-
-        Args:
-            token: a bearer token; one of another issuer is never denied.
-        """
 
 
 class Copier:
@@ -61,7 +47,6 @@ class Copier:
         renewal: who renews tokens.
         ledger: the queue.
         settings: limits, and the storage elements that the facility knows.
-        revocations: which tokens count no more.
     """
 
     def __init__(
@@ -70,16 +55,16 @@ class Copier:
         renewal: Renewal,
         ledger: Ledger,
         settings: Settings,
-        revocations: Revocations,
     ) -> None:
-        self._revocations = revocations
         self._storage = storage
+        self._renewal = renewal
         self._ledger = ledger
         self._inspection = Inspection(storage, renewal, settings.limits)
         self._aftercare = Aftercare(storage, self._inspection, ledger)
         self._limits = settings.limits
         self._elements = settings.elements
         self._stores = storage.stores
+        self._noting: set[asyncio.Task[bool]] = set()
 
     async def run(self, work: Work) -> Outcome:
         """Work on a claimed file until its outcome is known. Cancel the task to stop it: that is an outcome too."""
@@ -104,7 +89,8 @@ class Copier:
             outcome = failed(attempt, failure, self._limits)
         else:
             outcome = Outcome(work, FileState.FINISHED, started, size_bytes=result.size_bytes, existed=result.existed)
-        return replace(outcome, started=started, seconds=clock() - begun, steps=tuple(attempt.steps))
+        outcome = replace(outcome, started=started, seconds=clock() - begun)
+        return replace(outcome, steps=tuple(attempt.steps), wrote=attempt.wrote)
 
     async def _bounded(self, attempt: Attempt, step: Callable[[Attempt], Awaitable[Done]]) -> Done:
         try:
@@ -116,16 +102,12 @@ class Copier:
 
     async def _copy(self, attempt: Attempt) -> Done:
         work = attempt.work
-        if self._revocations.informed:
-            self._require_unrevoked(work.dest_token, work.source_token)
-        else:
-            await asyncio.to_thread(self._require_unrevoked, work.dest_token, work.source_token)
-        await self._inspection.dest_token(attempt)
-        await self._inspection.source_token(attempt)
-        # Another worker may have exchanged them.
-        self._require_unrevoked(attempt.dest_token, attempt.source_token)
+        await self._require_unrevoked(work.dest_token, work.source_token)
+        await self._usable_tokens(attempt)
         if attempt.size_bytes is None or (attempt.algorithm and attempt.checksum is None):
             await self._inspection.ask_source(attempt)
+            # A server may have summed for hours.
+            await self._usable_tokens(attempt)
         return await (self._copy_to_store if self._inspection.to_store(work) else self._copy_to_element)(attempt)
 
     async def _copy_to_store(self, attempt: Attempt) -> Done:
@@ -141,7 +123,7 @@ class Copier:
             if found is not None and (not work.overwrite or self._inspection.right(attempt, found)):
                 return self._inspection.already_there(attempt, found)
             if found is None:
-                await still_ours(self._ledger.wrote(work))
+                await self._ours_from_here(attempt)
         if not work.pull:
             return await self._push(attempt, "the operator has the destination fetch nothing")
         answer = await self._pull(attempt, overwrite=False)
@@ -153,6 +135,8 @@ class Copier:
                 return Done(found.size_bytes or 0, existed=True)
             if found is not None and work.overwrite:
                 await self._inspection.require_right_source(attempt)
+                await self._usable_tokens(attempt)
+                await self._ours_from_here(attempt)
                 answer = await self._pull(attempt, overwrite=True)
             elif found is None and answer.status == HTTPStatus.CONFLICT:
                 # Directories are missing, and this element makes none by itself (RFC 4918 section 9.8.5).
@@ -184,6 +168,7 @@ class Copier:
         all, and says how long it is; that the source has as many bytes is asked before.
         """
         self._inspection.require_right(await self._inspection.look_at_source(attempt, None), attempt)
+        await self._usable_tokens(attempt)
         work = attempt.work
         answer = await self._ask(attempt, overwrite=True, push=True)
         attempt.sent = False
@@ -207,10 +192,11 @@ class Copier:
         if found is not None and (not work.overwrite or self._inspection.right(attempt, found)):
             return self._inspection.already_there(attempt, found)
         if found is None:
-            await still_ours(self._ledger.wrote(work))
             await self._storage.make_room(work.dest_url, value(attempt.dest_token))
         else:
             await self._inspection.require_right_source(attempt)
+        await self._usable_tokens(attempt)
+        await self._ours_from_here(attempt)
         answer = await self._ask(attempt, overwrite=work.overwrite, push=True)
         if answer.succeeded:
             return await self._check(attempt)
@@ -219,10 +205,23 @@ class Copier:
         hosts = {"source_host": work.source_host, "destination_host": work.dest_host}
         raise CopyError(await self._inspection.whose_bytes(attempt, of_push(answer.status, answer.text, **hosts)))
 
-    def _require_unrevoked(self, destination: Token | None, source: Token | None) -> None:
+    async def _ours_from_here(self, attempt: Attempt) -> None:
+        """Note that what lies at the destination from now on is ours to remove, whatever becomes of this attempt."""
+        attempt.wrote = True
+        await still_ours(self._ledger.wrote(attempt.work))
+
+    async def _usable_tokens(self, attempt: Attempt) -> None:
+        """Have tokens that live long enough; those that came in the place of others are looked up as they were."""
+        before = attempt.dest_token or attempt.work.dest_token, attempt.source_token or attempt.work.source_token
+        await self._inspection.dest_token(attempt)
+        await self._inspection.source_token(attempt)
+        if (attempt.dest_token, attempt.source_token) != before:
+            await self._require_unrevoked(attempt.dest_token, attempt.source_token)
+
+    async def _require_unrevoked(self, destination: Token | None, source: Token | None) -> None:
         """Begin nothing with a token that its issuer has revoked: storage would take it until it ends."""
         for side, token in ((Side.DESTINATION, destination), (Side.SOURCE, source)):
-            if token is not None and (why := self._revocations.denied(token.value)):
+            if token is not None and (why := await self._renewal.denied(token)):
                 raise CopyError(Failure(side, ErrorClass.auth, f"the token for {token.host} counts no more: {why}"))
 
     async def _pull(self, attempt: Attempt, *, overwrite: bool) -> CopyAnswer:
@@ -231,12 +230,18 @@ class Copier:
     async def _ask(self, attempt: Attempt, *, overwrite: bool, push: bool) -> CopyAnswer:
         """Have one of the two copy, and follow it to its end."""
         work = attempt.work
-        clock = asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
+        clock = loop.time
         told = clock()
+        noting: asyncio.TimerHandle | None = None
 
         async def moved(progress: Progress) -> None:
             # Servers send a first marker at once: a small file is over before anybody asks how far it is.
-            nonlocal told
+            nonlocal told, noting
+            if not attempt.wrote:
+                # A file was in nobody's way: what the server writes is ours.
+                attempt.wrote = True
+                noting = loop.call_later(_NOTE_S, self._note, work)
             if clock() - told < _TELL_S:
                 return
             told = clock()
@@ -265,8 +270,18 @@ class Copier:
         except UnreachedError:
             attempt.sent = False
             raise
+        finally:
+            if noting is not None:
+                noting.cancel()
         attempt.sent = answer.accepted
+        attempt.wrote = attempt.wrote or answer.accepted
         return answer
+
+    def _note(self, work: Work) -> None:
+        """Have the queue know that what lies at the destination is ours, should this process be killed."""
+        task = asyncio.create_task(self._ledger.wrote(work))
+        self._noting.add(task)
+        task.add_done_callback(self._noting.discard)
 
     async def _check(self, attempt: Attempt) -> Done:
         """Compare what arrived; remove it if it is not what was wanted."""
@@ -289,6 +304,7 @@ class Copier:
 def _compared(attempt: Attempt, found: Found) -> str:
     """What was compared of a file that came from a store or went to one: not all of them tell checksums."""
     if attempt.checksum is not None and found.checksum is not None:
-        return f"size and {attempt.checksum.algorithm.name}"
+        sized = None not in (attempt.size_bytes, found.size_bytes)
+        return f"{'size and ' if sized else ''}{attempt.checksum.algorithm.name}"
     wanted = attempt.algorithm.name if attempt.algorithm else "checksum"
     return f"checked by size only: {'the source' if attempt.checksum is None else 'the store'} tells no {wanted}"

@@ -70,6 +70,9 @@ class Inspection:
         found = await self.look_at_source(attempt, attempt.algorithm)
         attempt.size_bytes = found.size_bytes if attempt.size_bytes is None else attempt.size_bytes
         attempt.checksum = attempt.checksum or found.checksum
+        if attempt.size_bytes is None and attempt.checksum is None:
+            cause = "the source tells neither size nor checksum, and none was given: nothing could be compared"
+            raise CopyError(Failure(Side.SOURCE, ErrorClass.source, cause, retryable=False))
         if open_choice and attempt.checksum is None:
             attempt.algorithm = None
         if attempt.checksum is None and attempt.work.checksum and attempt.algorithm:
@@ -110,7 +113,7 @@ class Inspection:
     async def look_around(self, attempt: Attempt) -> Found | None:
         """Look at a destination that somebody may still write: sizes first, since a checksum costs the reader time."""
         found = await self.look(attempt, None)
-        if found is None or attempt.algorithm is None or found.size_bytes != attempt.size_bytes:
+        if found is None or attempt.algorithm is None or found.size_bytes not in (None, attempt.size_bytes):
             return found
         return await self.look(attempt, attempt.algorithm)
 
@@ -157,6 +160,8 @@ class Inspection:
             found = await self.look_at_source(attempt, attempt.algorithm)
         except CopyError as error:
             return failure.because(f"the source could not be compared: {error.failure.cause}")
+        if found.size_bytes is None and found.checksum is None:
+            return failure.because("the source tells neither size nor checksum")
         if wrong := matches(found, size_bytes=attempt.size_bytes, checksum=attempt.checksum):
             cause = f"{mismatches(wrong)}; {failure.cause}"
             return Failure(Side.SOURCE, ErrorClass.checksum, cause, retryable=False)

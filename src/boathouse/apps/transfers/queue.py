@@ -353,16 +353,17 @@ class Queue:
         for row in connection.execute(query.where(tokens.c.token_id.in_(list(token_ids)))).mappings():
             job_id, host = str(row["job_id"]), row["host"]
             try:
-                value = self._seal.open(row["sealed"], job_id, host)
+                value, origin, denied = _parted(self._seal.open(row["sealed"], job_id, host))
             except AuthError:
                 continue
-            opened.append(Token(row["token_id"], job_id, host, value, row["expires_at"], row["owner"]))
+            whose = row["token_id"], job_id, host, value, row["expires_at"], row["owner"]
+            opened.append(Token(*whose, origin=origin, denied=denied))
         return opened
 
     def renewed(self, token: Token, value: str) -> Token:
-        """Store the successor of a token."""
+        """Store a token with a new value."""
         fresh = replace(token, value=value, expires_at=jwt.expiry(value))
-        sealed = self._seal.close(value, token.job_id, token.host)
+        sealed = self._seal.close(f"{value}\n{token.origin}\n{token.denied}", token.job_id, token.host)
         with self._engine.begin() as connection:
             connection.execute(
                 update(tokens)
@@ -380,16 +381,28 @@ class Queue:
         self._opened.keep(stored, asked_at=asked_at)
         return next(iter(stored), None)
 
-    def ending(self, before: datetime) -> list[Token]:
-        """Tokens that end soon and that open jobs still need, or the removal of what a copy left."""
+    def ending(
+        self, before: datetime, *, hosts: Collection[str] | None = None, but: Collection[int] = ()
+    ) -> list[Token]:
+        """Tokens that end soon and that open jobs still need, or the removal of what a copy left; the first ones first.
+
+        Args:
+            before: how soon.
+            hosts: for these; for all if None.
+            but: ids of others, which would only take the place of those that follow.
+        """
         query = text("""
             SELECT t.token_id FROM tokens t JOIN jobs j USING (job_id)
-            WHERE t.expires_at > now() AND t.expires_at < :before AND (j.job_finished IS NULL OR EXISTS (
-              SELECT 1 FROM files f
-              WHERE f.job_id = j.job_id AND (f.busy OR f.transient) AND f.dest_token = t.token_id))
-            LIMIT 200""")
+            WHERE t.expires_at > now() AND t.expires_at < :before
+              AND (CAST(:hosts AS text[]) IS NULL OR t.host = ANY(:hosts)) AND t.token_id <> ALL(:but)
+              AND (j.job_finished IS NULL OR EXISTS (
+                SELECT 1 FROM files f
+                WHERE f.job_id = j.job_id AND (f.busy OR f.transient) AND f.dest_token = t.token_id))
+            ORDER BY t.expires_at LIMIT 200""")
+        values = {"before": before, "hosts": None if hosts is None else list(hosts), "but": list(but)}
         with self._reading.connect() as connection:
-            return self.tokens(connection, connection.scalars(query, {"before": before}).all())
+            number = {token_id: place for place, token_id in enumerate(connection.scalars(query, values))}
+            return sorted(self.tokens(connection, number), key=lambda token: number[token.token_id])
 
     def wake(self) -> None:
         """Call all workers."""
@@ -399,3 +412,9 @@ class Queue:
 
 def _until(seconds: float | None) -> float | None:
     return None if seconds is None else max(seconds, 0.0)
+
+
+def _parted(text: str) -> tuple[str, str, str]:
+    """Value, origin and denial of a sealed token; one as it was submitted is sealed without the others."""
+    value, origin, denied = (*text.split("\n"), "", "")[:3]
+    return value, origin, denied

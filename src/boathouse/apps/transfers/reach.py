@@ -22,8 +22,8 @@ from boathouse.apps.transfers.urls import host_of
 from boathouse.errors import InputError
 
 _MOST_HOSTS = 16
-_PRIVATE_TOO = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "fec0::/10")))
-"""Translated and site-local addresses, which Python counts as global."""
+_PRIVATE_TOO = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "fec0::/10", "192.88.99.0/24")))
+"""Translated, relayed (RFC 7526) and site-local addresses, which Python counts as global."""
 
 
 class Reach:
@@ -91,7 +91,7 @@ class Reach:
 
 
 def _is_private(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    return not address.is_global or any(address in network for network in _PRIVATE_TOO)
+    return not address.is_global or address.is_multicast or any(address in network for network in _PRIVATE_TOO)
 
 
 def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:

@@ -9,6 +9,9 @@ Only a token of the person or client who submitted the job, for an element that 
 whoever found somebody else's token gets nothing for it here that it is not good for by itself.
 
 A token that has run out already cannot be exchanged; tokens of queued files are therefore exchanged in advance.
+
+Whoever revokes a token means what it was exchanged for as well, of which nobody but this service knows. So a token
+carries its origin, the one that was submitted, and is exchanged no more when that was revoked.
 """
 
 from __future__ import annotations
@@ -17,8 +20,12 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from http import HTTPStatus
 from typing import Any
+from weakref import WeakValueDictionary
 
 import aiohttp
 
@@ -26,13 +33,19 @@ from boathouse.apps.transfers import jwt
 from boathouse.apps.transfers.auth import subject_of
 from boathouse.apps.transfers.failures import CopyError, ErrorClass, Failure, Side
 from boathouse.apps.transfers.settings import Settings
-from boathouse.apps.transfers.work import Token
+from boathouse.apps.transfers.work import Revocations, Token, denied, unsigned
 from boathouse.wlcg.urns import ACCESS_TOKEN, EXCHANGE_GRANT
 
 log = logging.getLogger(__name__)
 
 _TIMEOUT = aiohttp.ClientTimeout(total=15)
 _ASK_AGAIN = timedelta(seconds=60)
+_LEFT = 0.5
+"""The part of its life that a token need not have left, however much is wanted: an issuer may give short ones only."""
+
+
+class _NeverError(CopyError):
+    """A token will not be exchanged, however often that is asked for."""
 
 
 class Renewal:
@@ -41,7 +54,8 @@ class Renewal:
     Args:
         settings: issuer, client and margins.
         current: reads a token again (another worker may have renewed it).
-        store: keeps the new value, and returns the token with it.
+        store: keeps a token with a new value, and returns it so.
+        revocations: which tokens count no more.
     """
 
     def __init__(
@@ -49,18 +63,20 @@ class Renewal:
         settings: Settings,
         current: Callable[[Token], Awaitable[Token | None]],
         store: Callable[[Token, str], Awaitable[Token]],
+        revocations: Revocations,
     ) -> None:
         self._settings = settings
         self._element = {door: element for element, door in settings.doors.items()}
         self._elements = settings.elements
         self._current = current
         self._store = store
-        self._locks: dict[int, asyncio.Lock] = {}
+        self._revocations = revocations
+        self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._refused: dict[int, datetime] = {}
         self._endpoint: str | None = None
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(settings.ca_file)), limit=4),
-            auth=aiohttp.BasicAuth(settings.client_id, settings.client_secret),
+            headers={"Authorization": aiohttp.encode_basic_auth(settings.client_id, settings.client_secret)},
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=_TIMEOUT,
             trust_env=False,
@@ -97,43 +113,64 @@ class Renewal:
             cause = f"the token for {token.host} ended at {token.expires_at:%Y-%m-%dT%H:%M:%S}: {error.failure.cause}"
             raise CopyError(Failure(side, error.failure.kind, cause)) from error
 
-    async def ahead(self, tokens: list[Token]) -> int:
-        """Exchange tokens in advance. Returns how many were; a refused one is asked for again after a minute."""
-        renewed = 0
+    @property
+    def refused(self) -> tuple[int, ...]:
+        """Ids of tokens that are not to be tried in advance now."""
         now = datetime.now(UTC)
-        self._refused = {key: until for key, until in self._refused.items() if until > now}
+        self._refused = {token_id: until for token_id, until in self._refused.items() if until > now}
+        return tuple(self._refused)
+
+    async def denied(self, token: Token) -> str | None:
+        """Why a token counts no more, by itself or because of what it was exchanged for; None if it does."""
+        look = partial(denied, self._revocations, token)
+        # Until the issuer's list has come the answer may be waited for.
+        why = look() if self._revocations.informed else await asyncio.to_thread(look)
+        if why and token.origin and not token.denied:
+            # The list forgets a token that would have ended by now, and the successor lives on.
+            await self._store(replace(token, denied=why), token.value)
+        return why
+
+    async def ahead(self, tokens: list[Token]) -> int:
+        """Exchange tokens in advance, until the issuer cannot be reached. Returns how many were.
+
+        One that is at fault itself is left alone until it ends: somebody may have thousands of them, and they would be
+        looked at in place of others. Whatever else is refused is asked for again after a minute.
+        """
+        renewed = 0
+        refused, margin_s = self.refused, self._settings.limits.renew_s
         for token in tokens:
-            if token.token_id in self._refused:
+            if token.token_id in refused or _lives(token, margin_s):
                 continue
             try:
-                await self._renew(token, self._settings.limits.renew_s)
+                await self._renew(token, margin_s)
                 renewed += 1
             except CopyError as error:
-                self._refused[token.token_id] = now + _ASK_AGAIN
                 log.warning("token=%d job=%s not exchanged: %s", token.token_id, token.job_id, error.failure.cause)
+                if error.failure.again:
+                    break
+                again_at = datetime.now(UTC) + _ASK_AGAIN
+                self._refused[token.token_id] = (isinstance(error, _NeverError) and token.expires_at) or again_at
         return renewed
 
     async def _renew(self, token: Token, margin_s: float, *, audience: str | None = None) -> Token:
         """Exchange a token, for another audience if one is given."""
-        lock = self._locks.setdefault(token.token_id, asyncio.Lock())
-        try:
-            async with lock:
-                stored = await self._current(token)
-                if (
-                    stored is not None
-                    and stored.value != token.value
-                    and (audience is None or self._fits(stored))
-                    and _lives(stored, margin_s)
-                ):
-                    return stored
-                # What was claimed may have run out long ago, and its successor, stored by another worker, not yet.
-                latest = stored or token
-                value = await self._exchange(latest, audience)
-                log.info("token=%d job=%s host=%s exchanged", token.token_id, token.job_id, token.host)
-                return await self._store(latest, value)
-        finally:
-            if not lock.locked():
-                self._locks.pop(token.token_id, None)
+        # Whoever waits for the lock keeps it alive, so nobody gets another one meanwhile.
+        async with self._locks.setdefault(token.token_id, asyncio.Lock()):
+            stored = await self._current(token)
+            if (
+                stored is not None
+                and stored.value != token.value
+                and (audience is None or self._fits(stored))
+                and _lives(stored, margin_s)
+            ):
+                return stored
+            # What was claimed may have run out long ago, and its successor, stored by another worker, not yet.
+            latest = stored or token
+            if why := await self.denied(latest):
+                raise _never(f"it counts no more: {why}")
+            value = await self._exchange(latest, audience)
+            log.info("token=%d job=%s host=%s exchanged", token.token_id, token.job_id, token.host)
+            return await self._store(replace(latest, origin=latest.origin or unsigned(latest.value)), value)
 
     def _fits(self, token: Token) -> bool:
         """Whether its host takes it: a copy door wants a token of its own audience."""
@@ -153,9 +190,9 @@ class Renewal:
     async def _exchange(self, token: Token, audience: str | None) -> str:
         claims = jwt.payload(token.value)
         if self._owner(claims) != token.owner:
-            raise _refused("it is of somebody else than the job")
+            raise _never("it is of somebody else than the job")
         if token.host not in self._elements:
-            raise _refused(f"{token.host} is no storage element of this facility")
+            raise _never(f"{token.host} is no storage element of this facility")
         form = {
             "grant_type": EXCHANGE_GRANT,
             "subject_token": token.value,
@@ -176,7 +213,10 @@ class Renewal:
         value = answer.get("access_token")
         if status != 200 or not isinstance(value, str):
             words = " ".join(str(answer.get(key, "")) for key in ("error", "error_description")).strip()
-            raise _refused(f"the issuer did not exchange it: HTTP {status} {words}".strip())
+            cause = f"the issuer did not exchange it: HTTP {status} {words}".strip()
+            if status == HTTPStatus.BAD_REQUEST:
+                raise _never(cause)
+            raise CopyError(Failure(Side.TRANSFER, ErrorClass.auth, cause))
         return value
 
     def _owner(self, claims: Mapping[str, Any]) -> str:
@@ -190,7 +230,7 @@ class Renewal:
             return subject
         other = next((one for one in self._settings.trusted if one.url == issuer), None)
         if other is None:
-            raise _refused(f"it is of another issuer, {issuer!r}")
+            raise _never(f"it is of another issuer, {issuer!r}")
         return subject_of(other, subject)
 
     async def _token_endpoint(self) -> str:
@@ -199,21 +239,31 @@ class Renewal:
             async with self._session.get(url, allow_redirects=False) as reply:
                 endpoint = (await _json(reply)).get("token_endpoint")
             if not isinstance(endpoint, str) or not endpoint.startswith("https://"):
-                raise _refused("the issuer names no token endpoint")
+                cause = "the issuer names no token endpoint"
+                raise CopyError(Failure(Side.TRANSFER, ErrorClass.auth, cause))
             self._endpoint = endpoint
         return self._endpoint
 
 
 def _lives(token: Token, margin_s: float) -> bool:
-    return token.expires_at is None or token.expires_at > datetime.now(UTC) + timedelta(seconds=margin_s)
+    """Whether a token has some time left, or a good part of its own life."""
+    if token.expires_at is None:
+        return True
+    if token.expires_at > datetime.now(UTC) + timedelta(seconds=margin_s):
+        return True
+    issued_at, end = jwt.payload(token.value).get("iat"), token.expires_at.timestamp()
+    # Nobody has looked at what the token says: no number may be too large to reckon with.
+    if isinstance(issued_at, int | float) and 0 < issued_at < end:
+        margin_s = min(margin_s, (end - issued_at) * _LEFT)
+    return token.expires_at > datetime.now(UTC) + timedelta(seconds=margin_s)
 
 
 def _without_refresh(scope: str) -> str:
     return " ".join(each for each in scope.split() if each != "offline_access")
 
 
-def _refused(cause: str) -> CopyError:
-    return CopyError(Failure(Side.TRANSFER, ErrorClass.auth, cause))
+def _never(cause: str) -> _NeverError:
+    return _NeverError(Failure(Side.TRANSFER, ErrorClass.auth, cause))
 
 
 async def _json(reply: aiohttp.ClientResponse) -> dict[str, Any]:

@@ -28,7 +28,7 @@ _COUNTED = tuple(
 _RECORD = """
     jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(file_id bigint, attempt int, state text, reason text,
       error_class text, size bigint, seconds float, throughput float, delay float, spend int, clean_in float,
-      dest_file jsonb, started timestamptz, ended timestamptz, outcome text, steps jsonb)"""
+      wrote bool, dest_file jsonb, started timestamptz, ended timestamptz, outcome text, steps jsonb)"""
 # A round trip costs as much as what it asks for: files, attempts and the storage that answered are one statement.
 _SETTLE = text(
     f"""
@@ -42,8 +42,8 @@ _SETTLE = text(
       finish_time = CASE WHEN r.state <> 'SUBMITTED' THEN now() END,
       not_before = now() + make_interval(secs => r.delay), spent = f.spent + r.spend, worker = NULL,
       busy = r.clean_in IS NOT NULL, clean_at = now() + make_interval(secs => r.clean_in),
-      clean_until = now() + make_interval(secs => :clean_s),
-      transient = f.transient AND (f.wrote OR r.state = 'SUBMITTED'),
+      clean_until = now() + make_interval(secs => :clean_s), wrote = f.wrote OR r.wrote,
+      transient = f.transient AND (f.wrote OR r.wrote OR r.state = 'SUBMITTED'),
       file_metadata = CASE WHEN r.dest_file IS NOT NULL AND jsonb_typeof(f.file_metadata) = 'object'
         THEN f.file_metadata || jsonb_build_object('dst_file', r.dest_file) ELSE f.file_metadata END
     FROM r WHERE f.file_id = r.file_id AND f.attempt = r.attempt AND f.worker = :worker
@@ -58,7 +58,7 @@ _SETTLE = text(
 # Files that were canceled while they were copied keep their state; what the copy left is looked after.
 _RELEASE = text(
     f"""
-    UPDATE files f SET worker = NULL, busy = r.clean_in IS NOT NULL,
+    UPDATE files f SET worker = NULL, busy = r.clean_in IS NOT NULL, wrote = f.wrote OR r.wrote,
       clean_at = now() + make_interval(secs => r.clean_in), clean_until = now() + make_interval(secs => :clean_s)
     FROM {_RECORD} WHERE f.file_id = r.file_id AND f.attempt = r.attempt AND f.worker = :worker
       AND f.file_state <> 'ACTIVE'
@@ -245,6 +245,7 @@ def _row(outcome: Outcome) -> dict[str, object]:
         "delay": outcome.delay_s,
         "spend": int(outcome.spend),
         "clean_in": outcome.clean_in_s,
+        "wrote": outcome.wrote,
         "dest_file": outcome.dest_file,
         "started": outcome.started.isoformat(),
         "ended": (outcome.started + timedelta(seconds=outcome.seconds)).isoformat(),

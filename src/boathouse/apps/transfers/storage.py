@@ -33,6 +33,8 @@ _LONGEST_CHECKSUM_S = 7200.0
 """No server is waited for longer, whatever size a client claims."""
 _BODY_LIMIT = 4096
 _LINE_LIMIT = 65536
+_LAST_S = 1.0
+"""How long more is waited for once the outcome of a copy is told."""
 _IMPATIENCE_S = (3.0, 10.0)
 """How long the first and the second question for a checksum may take."""
 
@@ -49,7 +51,8 @@ class Found:
     checksum: Checksum | None
 
     def __str__(self) -> str:
-        return f"{self.size_bytes} bytes, checksum {self.checksum or 'not told'}"
+        size = "size not told" if self.size_bytes is None else f"{self.size_bytes} bytes"
+        return f"{size}, checksum {self.checksum or 'not told'}"
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ class Storage:
                 ttl_dns_cache=60,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
+            # A server that compresses tells no size, or not the file's.
+            headers={"Accept-Encoding": "identity"},
             auto_decompress=False,
             trust_env=False,
             read_bufsize=_LINE_LIMIT,
@@ -167,10 +172,12 @@ class Storage:
 
     async def _head(self, asked: Asked, algorithm: Algorithm | None, answer_s: float) -> tuple[int, Found | None]:
         async with self._send(asked, answer_s) as reply:
-            if asked.method == "HEAD" and reply.status != HTTPStatus.OK:
-                return reply.status, None
-            size = reply.content_length if asked.method == "HEAD" else stores_module.size(reply.status, reply.headers)
-            if size is None and asked.method != "HEAD":
+            if asked.method == "HEAD":
+                there, size = reply.status == HTTPStatus.OK, reply.content_length
+            else:
+                there = reply.status in stores_module.THERE
+                size = stores_module.size(reply.status, reply.headers)
+            if not there:
                 return reply.status, None
             checksum = from_headers(reply.headers, algorithm) if algorithm else None
             if checksum is None and algorithm and asked.of_s3:
@@ -357,20 +364,24 @@ class Storage:
     async def _follow(
         self, reply: aiohttp.ClientResponse, progress: Progress, moved: Callable[[Progress], Awaitable[None]]
     ) -> None:
-        """Read markers to the end of the answer; an outcome is the last word even if the connection stays open."""
+        """Read markers up to the outcome: it is the last word, even if the answer does not end there or then."""
         clock = asyncio.get_running_loop().time
         grown, seen, markers, rest = clock(), 0, 0, b""
         while progress.outcome is None:
-            try:
-                async with asyncio.timeout_at(grown + self._limits.stall_s):
-                    part = await reply.content.readany()
-            except TimeoutError as error:
-                cause = f"{seen} bytes, and no more for {self._limits.stall_s:.0f} s ({progress.connections})"
-                raise CopyError(Failure(Side.TRANSFER, ErrorClass.timeout, cause)) from error
-            *lines, rest = (rest + part).split(b"\n")
             if len(rest) > _LINE_LIMIT:
                 msg = f"a line of more than {_LINE_LIMIT} bytes"
                 raise aiohttp.ClientPayloadError(msg)
+            until, told = grown + self._limits.stall_s, _is_outcome(rest)
+            try:
+                async with asyncio.timeout_at(min(until, clock() + _LAST_S) if told else until):
+                    part = await reply.content.readany()
+            except TimeoutError as error:
+                if told:
+                    progress.feed(rest.decode(errors="replace"))
+                    return
+                cause = f"{seen} bytes, and no more for {self._limits.stall_s:.0f} s ({progress.connections})"
+                raise CopyError(Failure(Side.TRANSFER, ErrorClass.timeout, cause)) from error
+            *lines, rest = (rest + part).split(b"\n")
             for line in lines if part else [rest]:
                 progress.feed(line.decode(errors="replace"))
             if not part:
@@ -380,7 +391,23 @@ class Storage:
             if progress.markers > markers:
                 markers = progress.markers
                 await moved(progress)
-        await reply.read()
+        await _read_rest(reply)
+
+
+def _is_outcome(line: bytes) -> bool:
+    """Whether a line is the outcome though its end has not come: XRootD and dCache send none."""
+    progress = Progress()
+    progress.feed(line.decode(errors="replace"))
+    return progress.outcome is not None
+
+
+async def _read_rest(reply: aiohttp.ClientResponse) -> None:
+    """Read the little that is left of an answer: only then its connection is kept."""
+    left = _LINE_LIMIT
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+        async with asyncio.timeout(_LAST_S):
+            while left > 0 and (part := await reply.content.readany()):
+                left -= len(part)
 
 
 def _require_made(answer: tuple[int, str], url: str) -> None:
@@ -427,10 +454,13 @@ def _words(error: Exception) -> str:
 def matches(found: Found, *, size_bytes: int | None, checksum: Checksum | None) -> Mapping[str, str]:
     """How a file on storage differs from what is expected; empty if it does not.
 
-    A checksum that storage does not tell is no difference; :class:`Found` shows that it was not told.
+    A checksum that storage does not tell is no difference; :class:`Found` shows that it was not told. Nor is a size,
+    where the checksum is compared.
     """
     differences = {}
-    if size_bytes is not None and found.size_bytes != size_bytes:
+    if size_bytes is not None and found.size_bytes is None and None in (checksum, found.checksum):
+        differences["size"] = f"not told, expected {size_bytes} bytes"
+    elif size_bytes is not None and found.size_bytes not in (None, size_bytes):
         differences["size"] = f"{found.size_bytes} bytes, expected {size_bytes}"
     if checksum is not None and found.checksum is not None and found.checksum != checksum:
         differences["checksum"] = f"{found.checksum}, expected {checksum}"

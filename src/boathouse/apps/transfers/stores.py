@@ -18,6 +18,8 @@ from boathouse.apps.transfers.settings import Store, StoreKind
 
 _LIFE_S = 900
 """How long a signed request may begin; S3 looks at its end only then."""
+THERE = frozenset({200, 206, 416})
+"""What a server says that was asked for the first byte of a file and has the file, be it an empty one."""
 _MD5 = re.compile(r'"?([0-9a-f]{32})"?')
 _PART = re.compile(r"bytes \d+-\d+/(\d+)")
 _ERROR = re.compile(r"<Code>([^<]{1,100})</Code>(?:.*?<Message>([^<]{0,300}))?", re.DOTALL)
@@ -129,7 +131,7 @@ def _basic(store: Store) -> str:
 def size(status: int, headers: Mapping[str, str]) -> int | None:
     """The size of a file of which the first byte was asked for: ``Content-Range`` tells it (RFC 9110 section 14.4).
 
-    A file that has no first byte is empty (416).
+    A file that has no first byte is empty (416). A server that sends it all in chunks tells none.
     """
     if status == 416:
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 
 from boathouse.apps.transfers.failures import Failure
 from boathouse.apps.transfers.states import FileState
@@ -21,6 +22,38 @@ class Token:
     expires_at: datetime | None
     owner: str
     """Subject of whoever submitted the job."""
+    origin: str = field(default="", repr=False)
+    """The token that was submitted, :func:`unsigned`, if this one was got in exchange: who revokes it means both."""
+    denied: str = ""
+    """Why it counts no more, once that was seen, whatever the issuer's list says later."""
+
+
+class Revocations(Protocol):
+    """What is known of tokens that their issuer has revoked."""
+
+    @property
+    def informed(self) -> bool:
+        """Whether the issuer's list has come, so that :meth:`denied` answers at once."""
+
+    def denied(self, token: str) -> str | None:
+        """Why a token counts no more; None if it does. Before the list has come this may wait for it.
+
+        Args:
+            token: a bearer token, or one that is :func:`unsigned`; one of another issuer is never denied.
+        """
+
+
+def unsigned(token: str) -> str:
+    """All that a token says, without the signature: it can still be looked up, and opens nothing."""
+    said, dot, _ = token.rpartition(".")
+    return said + dot
+
+
+def denied(revocations: Revocations, token: Token) -> str | None:
+    """Why a token counts no more, by itself or because of what it was exchanged for; None if it does."""
+    if token.denied:
+        return token.denied
+    return revocations.denied(token.value) or (revocations.denied(token.origin) if token.origin else None)
 
 
 class Task(StrEnum):
@@ -109,6 +142,8 @@ class Outcome:
     """For FAILED: whether the next source may be tried."""
     clean_in_s: float | None = None
     """If something partial may lie at the destination: when to look."""
+    wrote: bool = False
+    """Whether what may lie at the destination is known to be ours."""
     existed: bool = False
     """For FINISHED: the right file was there already."""
     dest_file: dict[str, object] | None = None

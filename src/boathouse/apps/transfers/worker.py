@@ -20,7 +20,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from boathouse.apps.transfers import upkeep
-from boathouse.apps.transfers.copier import Copier, Revocations
+from boathouse.apps.transfers.copier import Copier
 from boathouse.apps.transfers.events import CANCEL, WORK, Hub
 from boathouse.apps.transfers.meter import Meter
 from boathouse.apps.transfers.metrics import Metrics
@@ -34,7 +34,7 @@ from boathouse.apps.transfers.states import FileState
 from boathouse.apps.transfers.storage import Storage
 from boathouse.apps.transfers.stores import Stores
 from boathouse.apps.transfers.tickets import Tickets
-from boathouse.apps.transfers.work import Outcome, Task, Token, Work
+from boathouse.apps.transfers.work import Outcome, Revocations, Task, Token, Work
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +82,8 @@ class Worker:
         self.hub = Hub(settings.database_url.replace("+psycopg", "", 1), self._queue.worker)
         tickets = Tickets(f"https://{settings.listen_address}:{settings.port}")
         self.storage = Storage(settings.ca_file, settings.limits, Stores(settings.stores), tickets, settings.far)
-        self._renewal = Renewal(settings, self._current, self._renewed)
-        self._copier = Copier(self.storage, self._renewal, self, settings, revocations)
+        self._renewal = Renewal(settings, self._current, self._renewed, revocations)
+        self._copier = Copier(self.storage, self._renewal, self, settings)
         self._meter = Meter()
         self._optimizer = Optimizer(engine, settings.limits)
         self._running: dict[int, tuple[Work, asyncio.Task[None]]] = {}
@@ -320,7 +320,9 @@ class Worker:
                 if gone := await self._thread(upkeep.forget, self._engine, self._limits, self.number):
                     log.info("%d old jobs put into the archive", gone)
                 soon = datetime.now(UTC) + timedelta(seconds=self._limits.renew_s)
-                await self._renewal.ahead(await self._thread(self._queue.ending, soon))
+                but = self._renewal.refused
+                ending = await self._thread(self._queue.ending, soon, hosts=self._settings.elements, but=but)
+                await self._renewal.ahead(ending)
             except SQLAlchemyError as error:
                 log.warning("upkeep: %s", _first_line(error))
             await asyncio.sleep(_UPKEEP_S)
