@@ -165,7 +165,7 @@ def test_get_is_whole_resumed_or_refused(lake: Lake, file: Path, tmp_path: Path)
     body = file.read_bytes()
     (result,) = lake.put([file], scope="cms", rse_expression=RSE)
     out = tmp_path / "out"
-    part, whole = out / f"{file.name}.part", out / file.name
+    part, whole = out / f"{file.name}~part", out / file.name
     out.mkdir()
 
     part.write_bytes(body[:4000])

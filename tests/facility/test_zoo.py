@@ -108,7 +108,7 @@ def test_a4_a_large_file_comes_and_goes_and_a_download_goes_on(zoo: Box, lake: L
     assert (front.done["no such directory"] > refused) is not profile.makes_directories
     out = tmp_path / "out"
     out.mkdir()
-    (out / f"{result.did.name}.part").write_bytes(content[: LARGE_BYTES // 3])
+    (out / f"{result.did.name}~part").write_bytes(content[: LARGE_BYTES // 3])
     (fetched,) = lake.get(result.did, out)
     assert fetched.path.read_bytes() == content
     assert (front.done["whole, not a range"] > 0) is not profile.ranges

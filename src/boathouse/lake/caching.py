@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -205,7 +206,8 @@ def prestage(
     """Read files through a cache, whole and verified, so that it keeps them; those that it has are left out.
 
     What was begun is gone on with: a cache fetches only the blocks that it lacks. A file counts as staged when the
-    cache says that it has all blocks.
+    cache says that it has all blocks. Whatever ends the whole, Ctrl-C too, ends it soon: files that wait are not begun,
+    those under way stop at their next block.
 
     Args:
         care: tells what the cache keeps.
@@ -220,22 +222,18 @@ def prestage(
     path_of = {did: way[1] for did, way in ways.items() if way}
     there = _complete(care, cache, list(path_of.values()))
     done: list[Staged] = []
-    with ThreadPoolExecutor(workers, thread_name_prefix="prestage") as threads:
-        waiting = {}
-        for file in files:
-            way = ways[file.did]
-            if way is None:
-                detail = f"no replica behind {cache.name} that can be read now"
-                done.append(Staged(str(file.did), "failed", 0, detail))
-            elif path_of[file.did] in there:
-                progress(size_bytes=file.size_bytes, files=1)
-                done.append(Staged(str(file.did), "there", file.size_bytes))
-            else:
-                waiting[threads.submit(_read, storage, way[0], file, progress)] = file
-        for each in as_completed(waiting):
-            file, fault = waiting[each], each.result()
-            done.append(Staged(str(file.did), "failed" if fault else "staged", file.size_bytes, fault))
-            progress(files=1)
+    wanted: list[tuple[str, LakeFile]] = []
+    for file in files:
+        way = ways[file.did]
+        if way is None:
+            detail = f"no replica behind {cache.name} that can be read now"
+            done.append(Staged(str(file.did), "failed", 0, detail))
+        elif path_of[file.did] in there:
+            progress(size_bytes=file.size_bytes, files=1)
+            done.append(Staged(str(file.did), "there", file.size_bytes))
+        else:
+            wanted.append((way[0], file))
+    done += _read_all(storage, wanted, workers, progress)
     staged = {each.did for each in done if each.outcome == "staged"}
     late = _late(care, cache, [path for did, path in path_of.items() if str(did) in staged])
     lost = {str(did) for did, path in path_of.items() if path in late}
@@ -244,7 +242,27 @@ def prestage(
     return sorted(done, key=lambda each: each.did)
 
 
-def _read(storage: Storage, url: str, file: LakeFile, progress: Progress) -> str:
+def _read_all(
+    storage: Storage, wanted: Sequence[tuple[str, LakeFile]], workers: int, progress: Progress
+) -> list[Staged]:
+    done: list[Staged] = []
+    stop = threading.Event()
+    with ThreadPoolExecutor(workers, thread_name_prefix="prestage") as threads:
+        try:
+            waiting = {threads.submit(_read, storage, url, file, progress, stop): file for url, file in wanted}
+            for each in as_completed(waiting):
+                file, fault = waiting[each], each.result()
+                done.append(Staged(str(file.did), "failed" if fault else "staged", file.size_bytes, fault))
+                progress(files=1)
+        except BaseException:
+            # In this order: no thread that stops takes up one more file.
+            threads.shutdown(wait=False, cancel_futures=True)
+            stop.set()
+            raise
+    return done
+
+
+def _read(storage: Storage, url: str, file: LakeFile, progress: Progress, stop: threading.Event) -> str:
     """Read a file and throw it away; what went wrong, empty if nothing did."""
     checksum, got_bytes = Adler32(), 0
     try:
@@ -252,6 +270,8 @@ def _read(storage: Storage, url: str, file: LakeFile, progress: Progress) -> str
             checksum.update(block)
             got_bytes += len(block)
             progress(size_bytes=len(block))
+            if stop.is_set():
+                raise CancelledError
         if got_bytes != file.size_bytes or checksum.hexdigest() != file.adler32:
             raise ChecksumError(
                 "the cache's bytes are not those of the catalogue",

@@ -339,11 +339,20 @@ class Session:
 
 
 def default_directory(endpoints: Endpoints) -> Path:
-    """``~/.local/state/boathouse/sessions/<facility>-<hash of its issuer>``, or what ``BOATHOUSE_SESSION`` says."""
-    if chosen := os.environ.get("BOATHOUSE_SESSION"):
-        return Path(chosen)
+    """``~/.local/state/boathouse/sessions/<facility>-<hash of its issuer>``, or what ``BOATHOUSE_SESSION`` says.
+
+    Where that is a login to another facility, whose token is nothing to this one, it does not count.
+    """
     digest = hashlib.sha256(endpoints.issuer.encode()).hexdigest()[:8]
-    return _home() / f"{endpoints.facility}-{digest}"
+    usual = _home() / f"{endpoints.facility}-{digest}"
+    chosen = os.environ.get("BOATHOUSE_SESSION")
+    if not chosen:
+        return usual
+    try:
+        other = Session.at(Path(chosen)).record.ca_bundle != endpoints.ca_bundle
+    except AuthError:
+        other = False
+    return usual if other else Path(chosen)
 
 
 def sessions_of(state: Path, *, every: bool = False) -> tuple[Session, ...]:

@@ -157,6 +157,8 @@ class Storage:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise self._http.unreachable(url, error) from error
         finally:
+            # What was not read to its end would be the beginning of the next answer on that connection.
+            response.close()
             response.release_conn()
 
     def _open(self, url: str, more: Mapping[str, str]) -> urllib3.BaseHTTPResponse:

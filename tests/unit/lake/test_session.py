@@ -37,6 +37,17 @@ def test_two_facilities_of_one_name_have_two_sessions(monkeypatch: pytest.Monkey
     assert default_directory(ENDPOINTS) == Path("/elsewhere")
 
 
+def test_a_login_to_another_facility_is_none_to_this_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """After `eval "$(boathouse env)"` of the one, `--state` may still name the other."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("BOATHOUSE_SESSION", str(tmp_path / "of-laptop"))
+    (tmp_path / "of-laptop").mkdir()
+    atomic.write(tmp_path / "of-laptop" / "session.json", json.dumps(asdict(Session(ENDPOINTS).record)).encode())
+    assert default_directory(ENDPOINTS) == tmp_path / "of-laptop"
+    other = replace(ENDPOINTS, ca_bundle="/another/bundle.pem")
+    assert default_directory(other).parent == tmp_path / "boathouse" / "sessions"
+
+
 def test_a_session_renews_where_its_login_was(tmp_path: Path) -> None:
     community = LoginEndpoint("community", "https://aai.example", "a client", "/aai.pem")
     endpoints = replace(ENDPOINTS, logins=(community,))
