@@ -41,23 +41,26 @@ class Demo:
     """Runs commands of ``boathouse`` one after another and keeps account of them.
 
     Args:
-        run: executes one command line, given as words.
+        run: executes one command line, given as words, and gives the status with which it would have ended.
         state: state directory of the facility.
         directory: where samples and results go.
     """
 
-    def __init__(self, run: Callable[[Sequence[str]], None], state: Path, directory: Path) -> None:
+    def __init__(self, run: Callable[[Sequence[str]], int | None], state: Path, directory: Path) -> None:
         self._run = run
         self._state = state
         self._directory = directory
         self._began = time.monotonic()
         self.steps: list[Step] = []
         self.plot_after_s = 0.0
+        self.status = 0
 
-    def command(self, *words: str, needs_facility: bool = True) -> None:
-        """Show a command as it would be typed, and run it."""
+    def command(self, *words: str, needs_facility: bool = True) -> bool:
+        """Show a command as it would be typed, and run it. Returns whether it ended well."""
         out.print(f"\n[bold]$ boathouse {shlex.join(words)}[/bold]")
-        self._run([*words, "--state", str(self._state)] if needs_facility else words)
+        status = self._run([*words, "--state", str(self._state)] if needs_facility else words) or 0
+        self.status = self.status or status
+        return not status
 
     def note(self, title: str, began: float, outcome: str) -> None:
         """Write a step into the account."""
@@ -163,8 +166,8 @@ class Demo:
 
     def _audit(self) -> None:
         began = time.monotonic()
-        self.command("audit", "--in-flight", "0 s")
-        self.note("audit", began, "catalogue and storage agree")
+        agree = self.command("audit", "--in-flight", "0 s")
+        self.note("audit", began, f"catalogue and storage {'agree' if agree else 'disagree, as told above'}")
 
     def summary(self) -> Table:
         """All steps with what they did and how long they took."""
@@ -202,6 +205,8 @@ def demo(
     show = Demo(lambda words: command_line(list(words), standalone_mode=False), where, directory)
     show.whole_job(facility, data or [])
     _finish(show, where, directory)
+    if show.status:
+        raise typer.Exit(show.status)
 
 
 def _finish(show: Demo, state: Path, directory: Path) -> None:
