@@ -132,6 +132,36 @@ def test_a_file_that_was_registered_meanwhile_is_not_deleted_as_dark(
     assert operator.storage.stat(beside) is None
 
 
+def test_a_file_that_the_catalogue_keeps_from_its_readers(lake_box: Box, operator: Lake, files: dict[str, str]) -> None:
+    # cases audit-7 audit-8
+    names = {name: url.rpartition("/")[2] for name, url in files.items()}
+    rotten = bytearray(b"".join(operator.storage.get(files["rotten"])))
+    rotten[17] ^= 1
+    operator.storage.put(files["rotten"], bytes(rotten), len(rotten), overwrite=True)
+    held = ("good", "rotten")
+    states = [{"scope": "testing", "name": names[name], "state": "C"} for name in held]
+    operator.catalogue.rest.call("PUT", "/replicas", {"rse": RSE, "files": states})
+
+    young = json.loads(lake_box.cli("audit", "--rse", RSE, "--json").stdout)
+    assert young["clean"]
+    assert young["in_flight"] >= len(held)
+    status, report = run(lake_box)
+    assert status == PartialError.exit_code
+    found = {item["url"]: item for item in report["findings"]}  # type: ignore[attr-defined]
+    assert {(url, item["kind"], item["got"]) for url, item in found.items()} == {
+        (files[name], "withheld", "COPYING, and 5000 bytes") for name in held
+    }
+    assert "--repair, which reads the file" in found[files["good"]]["remedy"]
+
+    lake_box.cli("audit", "--rse", RSE, "--in-flight", "0", "--repair")
+    good = [Did("testing", names["good"])]
+    (replicas,) = operator.catalogue.replicas(good, all_states=True)
+    assert replicas.at(RSE) == "AVAILABLE"
+    wait_for(
+        "the catalogue has replaced the rotten file", lambda: settled(run(lake_box, "--checksums")[1]), timeout_s=120
+    )
+
+
 def test_only_the_operator_may_audit(lake_box: Box, tmp_path: Path) -> None:
     with pytest.raises(AuthError, match="secret cannot be read"):
         Lake.operator(lake_box.endpoints, tmp_path / "none")

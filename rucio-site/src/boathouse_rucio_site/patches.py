@@ -110,16 +110,34 @@ PATCHES: tuple[Patch, ...] = (
         "the policy is not told what the new collection is to hold",
     ),
     Patch(
+        "rucio.gateway.did:set_metadata",
+        "(scope, name, key, value, issuer, recursive=False, vo='def')",
+        "writing:set_metadata",
+        "the policy is not told that files in a dataset are to be changed as well, whosever they are",
+    ),
+    Patch(
+        "rucio.gateway.did:set_metadata_bulk",
+        "(scope, name, meta, issuer, recursive=False, vo='def')",
+        "writing:set_metadata_bulk",
+        "the same",
+    ),
+    Patch(
+        "rucio.gateway.did:delete_metadata",
+        "(scope, name, key, vo='def')",
+        "writing:delete_metadata",
+        "the policy is not asked",
+    ),
+    Patch(
         "rucio.gateway.replica:add_replicas",
         "(rse, files, issuer, ignore_availability=False, vo='def')",
         "writing:add_replicas",
-        "the policy is not told the scopes of the files",
+        "the policy is not told the scopes, paths and states of the files",
     ),
     Patch(
         "rucio.gateway.replica:update_replicas_states",
         "(rse, files, issuer, vo='def')",
         "writing:update_replicas_states",
-        "the policy is not told the scopes of the files",
+        "the policy is not told the files and their new states",
     ),
     Patch(
         "rucio.core.replica:add_replicas",

@@ -3,8 +3,10 @@
 Administrators (``root`` and accounts with the attribute ``admin``) may do everything. A member may write into scopes
 of which the account is the owner, and into scopes owned by the account of a group to which it belongs (attribute
 ``group-<group>``); may attach data that it may read, and make rules on them for itself; and may change or delete its
-own rules. Scopes of a group whose account has the attribute ``embargoed`` are closed to others, also where datasets
-and containers hold their files. What is not said here, Rucio's generic policy answers.
+own rules. Members add to what their colleagues have; all else is for the account that made a DID: taking out what it
+holds, its status, its metadata, and to say that a replica is available. Scopes of a group whose account has the
+attribute ``embargoed`` are closed to others, also where datasets and containers hold their files. What is not said
+here, Rucio's generic policy answers.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from rucio.common.types import InternalScope
 from rucio.core.account import has_account_attribute
 from rucio.core.rule import get_rule
 from rucio.db.sqla import models
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 
 from boathouse_rucio_site.content import misplaced, scopes_within
 from boathouse_rucio_site.paths import is_plain_name
@@ -42,6 +44,10 @@ RULE_OPTIONS = frozenset(
 
 FACTS = frozenset({"adler32", "md5", "bytes"})
 """Metadata of a file that copies are checked against."""
+STARTS = ("A", "C")
+"""States in which people may register a replica: available, or announced (``COPYING``), as stock clients do it."""
+AVAILABLE = "A"
+"""The one state that people may change a replica to; all others end in the loss of a copy."""
 ENDS = frozenset({"lifetime", "expired_at", "eol_at"})
 """Metadata of a DID after whose time Rucio deletes it, with all rules on it, whosever they are."""
 
@@ -127,15 +133,69 @@ def why_not_register(account: Any, rse: str, files: Iterable[Kwargs], *, session
     Args:
         account: the account that asks.
         rse: name of the RSE.
-        files: ``scope`` as clients write it, and ``pfn`` where the path is not made by Rucio.
+        files: ``scope`` and ``name`` as clients write them, ``state`` if it is not available yet, and ``pfn`` where
+            the path is not made by Rucio.
         session: the database session.
     """
     known = list(files)
     scopes = [InternalScope(scope, vo=account.vo) for scope in {str(file.get("scope", "")) for file in known}]
     refusal = _first(why_not_write(account, scope, session=session) for scope in scopes)
-    if refusal is None and (pfn := misplaced(rse, known, session=session)) is not None:
+    if refusal is not None:
+        return refusal
+    if any(file.get("state", AVAILABLE) not in STARTS for file in known):
+        return "Only administrators may register replicas in other states than A and C."
+    if (pfn := misplaced(rse, known, session=session)) is not None:
         return f"{pfn} is not plainly below the directory of its file's scope on {rse}."
-    return refusal
+    # A replica that was announced is made available later, which only the owner may do; rules would wait for it.
+    announced = [file for file in known if file.get("state", AVAILABLE) != AVAILABLE]
+    return _why_not_own_files(account, announced, "announce a replica of it", session=session)
+
+
+def why_not_change_state(account: Any, files: Iterable[Kwargs], *, session: Any) -> str | None:
+    """Why an account may not change the states of replicas, or ``None`` if it may.
+
+    Args:
+        account: the account that asks.
+        files: ``scope``, ``name`` and ``state`` as clients write them.
+        session: the database session.
+    """
+    known = list(files)
+    scopes = [InternalScope(scope, vo=account.vo) for scope in {str(file.get("scope", "")) for file in known}]
+    refusal = _first(why_not_write(account, scope, session=session) for scope in scopes)
+    if refusal is not None:
+        return refusal
+    if any(file.get("state") != AVAILABLE for file in known):
+        return "Only administrators may change replicas to other states than A."
+    return _why_not_own_files(account, known, "make its replicas available", session=session)
+
+
+def why_not_set_metadata(account: Any, scope: Any, name: str, *, session: Any) -> str | None:
+    """Why an account may not change the metadata of a DID, or ``None`` if it may."""
+    refusal = why_not_write(account, scope, session=session)
+    return refusal or _why_not_own(account, [(scope, name)], "change its metadata", session=session)
+
+
+def _why_not_own_files(account: Any, files: Iterable[Kwargs], what: str, *, session: Any) -> str | None:
+    dids = [(InternalScope(str(file.get("scope", "")), vo=account.vo), str(file.get("name", ""))) for file in files]
+    return _why_not_own(account, dids, what, session=session)
+
+
+def _why_not_own(account: Any, dids: Iterable[tuple[Any, str]], what: str, *, session: Any) -> str | None:
+    """Why an account may not do something with DIDs that is for their owners, or ``None`` if it may.
+
+    DIDs that do not exist belong to nobody.
+    """
+    wanted, did = list(dids), models.DataIdentifier
+    if not wanted:
+        return None
+    others = (
+        select(did.name, did.account).where(tuple_(did.scope, did.name).in_(wanted), did.account != account).limit(1)
+    )
+    found = session.execute(others).first()
+    if found is None:
+        return None
+    name, owner = found
+    return f"{name} belongs to {owner.external}, who alone may {what}."
 
 
 def why_not_attach(account: Any, contents: Iterable[Kwargs], *, session: Any) -> str | None:
@@ -174,6 +234,11 @@ def _always(issuer: Any, kwargs: Kwargs, session: Any) -> str | None:
     return None
 
 
+def _suspect(issuer: Any, kwargs: Kwargs, session: Any) -> str | None:
+    del issuer, kwargs, session
+    return "Only administrators may declare replicas suspicious."
+
+
 def _write_scope(issuer: Any, kwargs: Kwargs, session: Any) -> str | None:
     return why_not_write(issuer, kwargs["scope"], session=session)
 
@@ -182,17 +247,29 @@ def _set_metadata(issuer: Any, kwargs: Kwargs, session: Any) -> str | None:
     keys = {str(key) for key in (*(kwargs.get("meta") or ()), kwargs.get("key"))}
     if facts := sorted(keys & FACTS):
         return f"Only administrators may change a file's {', '.join(facts)}."
-    refusal = _write_scope(issuer, kwargs, session)
+    what = "let it end" if keys & ENDS else "change its metadata"
+    refusal = _write_scope(issuer, kwargs, session) or _why_not_change(issuer, kwargs, what, session)
     return refusal or (_why_not_end(issuer, kwargs, session) if keys & ENDS else None)
 
 
+def _why_not_change(issuer: Any, kwargs: Kwargs, what: str, session: Any) -> str | None:
+    return _why_not_own(issuer, [(kwargs["scope"], kwargs["name"])], what, session=session)
+
+
+def _detach(issuer: Any, kwargs: Kwargs, session: Any) -> str | None:
+    refusal = _write_scope(issuer, kwargs, session)
+    return refusal or _why_not_change(issuer, kwargs, "take out what it holds", session)
+
+
+def _set_status(issuer: Any, kwargs: Kwargs, session: Any) -> str | None:
+    refusal = _write_scope(issuer, kwargs, session)
+    return refusal or _why_not_change(issuer, kwargs, "close and open it", session)
+
+
 def _why_not_end(issuer: Any, kwargs: Kwargs, session: Any) -> str | None:
-    """Why an account may not say when a DID ends: it ends for everybody."""
-    did, rule = models.DataIdentifier, models.ReplicationRule
+    """Why the owner of a DID may not say when it ends: it ends for everybody."""
+    rule = models.ReplicationRule
     this = {"scope": kwargs["scope"], "name": kwargs["name"]}
-    owner = session.execute(select(did.account).filter_by(**this)).scalar_one_or_none()
-    if owner is not None and owner != issuer:
-        return f"It belongs to {owner.external}, who alone may let it end."
     others = select(rule.account).filter_by(**this).where(rule.account != issuer).limit(1)
     other = session.execute(others).scalar_one_or_none()
     return None if other is None else f"{other.external} has a rule on it, which would end with it."
@@ -250,14 +327,16 @@ _MEMBERS: dict[str, Check] = {
     "add_dids": _add_dids,
     "attach_dids": _attach,
     "attach_dids_to_dids": _attach_to_dids,
-    "detach_dids": _write_scope,
+    "detach_dids": _detach,
     "create_did_sample": _write_scope,
     "set_metadata": _set_metadata,
     "set_metadata_bulk": _set_metadata,
-    "set_status": _write_scope,
-    # The scopes and paths of the files are checked in writing.py, where they are known.
+    "set_status": _set_status,
+    # The scopes, states and paths of the files are checked in writing.py, where they are known.
     "add_replicas": _always,
     "update_replicas_states": _always,
+    # Rucio takes paths or names here, and tells the policy neither.
+    "declare_suspicious_file_replicas": _suspect,
     "add_rule": _add_rule,
     "del_rule": _own_rule,
     "reduce_rule": _own_rule,

@@ -1,9 +1,10 @@
-"""Compare catalogue and storage, file by file: what is lost, what is dark, what has the wrong size or bytes.
+"""Compare catalogue and storage, file by file: what is lost, dark, or withheld, what has the wrong size or bytes.
 
 Both sides are listed first, the storage before the catalogue; whatever differs is then asked for once more, one by
 one, so that what was written or deleted meanwhile is not reported. Files younger than a limit that the catalogue does
-not know, and replicas that are being copied or deleted, are in flight and left alone. Before files are deleted as dark,
-the catalogue is asked again: a repair may come long after the listing.
+not know, and replicas that are being copied or deleted, are in flight and left alone. What lies there whole, while for
+longer than the limit the catalogue has neither called it available nor copied anything there, is withheld from readers.
+Before files are deleted as dark, the catalogue is asked again: a repair may come long after the listing.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from boathouse.checksums import Adler32
-from boathouse.errors import NotFoundError, StorageError
-from boathouse.lake.catalogue import Catalogue, Replicas, Rse
+from boathouse.errors import CatalogueError, NotFoundError, StorageError
+from boathouse.lake.catalogue import Catalogue, Replicas, Rse, batches
 from boathouse.lake.lake import Lake
 from boathouse.lake.names import Did, hash_path
 from boathouse.lake.progress import Progress, silent
+from boathouse.lake.rest import did_path
 from boathouse.lake.storage import UNNAMED, Entry, Storage, join
 
 AVAILABLE = "AVAILABLE"
+_WITHHOLDING = frozenset({"BAD", "COPYING", "UNAVAILABLE"})
+"""States that a replica leaves soon if somebody cares for it; a deletion goes on by itself."""
 
 _WALKERS = 8
 UNNAMED_NAME = re.compile(rf"{UNNAMED}|/\d+ \d+ \d+ \d+[^/]*\Z")
@@ -43,6 +47,8 @@ class Kind(StrEnum):
     """The file is longer or shorter than it should be."""
     checksum = "checksum"
     """The file has other bytes than it should have."""
+    withheld = "withheld"
+    """The file is there, and nothing is copied there, but the catalogue does not call it available."""
     unnamed = "unnamed"
     """A listed name by which nothing can be asked for. Files of the catalogue are asked for all the same."""
 
@@ -143,6 +149,7 @@ def audit(
     for rse, base in bases.items():
         audit_ = _Audit(lake, report, elements[rse], base, in_flight_s)
         _compare(audit_, expected[rse], stored[rse])
+        _find_withheld(audit_, expected[rse], stored[rse])
         if checksums:
             _sum_all(audit_, expected[rse], stored[rse], progress)
     report.findings.sort(key=lambda finding: (finding.rse, finding.kind, finding.url))
@@ -258,6 +265,60 @@ def _compare(audit_: _Audit, expected: Mapping[str, _Expected], stored: Mapping[
             audit_.add(Kind.unnamed, path, None, "names without control characters", "a name that no list can carry")
 
 
+def _find_withheld(audit_: _Audit, expected: Mapping[str, _Expected], stored: Mapping[str, Entry]) -> None:
+    """Find whole files that the catalogue has counted as something else than available for long."""
+    since = time.time() - audit_.in_flight_s
+    held = {
+        path: item
+        for path, item in expected.items()
+        if item.state in _WITHHOLDING and _is_old_copy(stored.get(path), item.size_bytes, since)
+    }
+    if not held:
+        return
+    dids = sorted({item.did for item in held.values()})
+    still = _states_now(audit_, dids)
+    young = _states_now(audit_, dids, updated_after=since)
+    sizes = _sizes_now(audit_, list(held))
+    for path, item in held.items():
+        moved = still.get(item.did) != item.state or item.did in young or sizes[path] != item.size_bytes
+        if moved or _is_requested(audit_, item.did):
+            continue
+        audit_.add(Kind.withheld, path, item, "an available replica", f"{item.state}, and {item.size_bytes} bytes")
+        audit_.report.in_flight -= 1
+
+
+def _is_old_copy(entry: Entry | None, size_bytes: int, since: float) -> bool:
+    """Whether a file has its whole size, and had it at that time."""
+    return entry is not None and entry.size_bytes == size_bytes and (entry.modified is None or entry.modified < since)
+
+
+def _states_now(audit_: _Audit, dids: Sequence[Did], *, updated_after: float | None = None) -> dict[Did, str]:
+    """States of replicas at the RSE now; on request, only of those that changed after a time."""
+    found: dict[Did, str] = {}
+    for batch in batches(dids):
+        document: dict[str, Any] = {
+            "dids": [{"scope": did.scope, "name": did.name} for did in batch],
+            "all_states": True,
+            "rse_expression": audit_.rse.name,
+            "updated_after": updated_after,
+        }
+        for line in audit_.lake.catalogue.rest.lines("POST", "/replicas/list", document):
+            if state := line["states"].get(audit_.rse.name):
+                found[Did(line["scope"], line["name"])] = state
+    return found
+
+
+def _is_requested(audit_: _Audit, did: Did) -> bool:
+    """Whether the catalogue has a copy to the RSE under way, or waiting for its turn."""
+    try:
+        audit_.lake.catalogue.rest.call("GET", f"/requests{did_path(did)}/{audit_.rse.name}")
+    except CatalogueError as error:
+        if error.got == "RequestNotFound":
+            return False
+        raise
+    return True
+
+
 def _available_now(audit_: _Audit, dids: Iterable[Did]) -> set[str]:
     """Paths at the RSE where the catalogue has an available replica of one of the DIDs now."""
     found = audit_.lake.catalogue.replicas(sorted(dids), schemes=("https", "davs"), all_states=True)
@@ -338,6 +399,10 @@ def _remedy(kind: Kind, url: str, item: _Expected | None) -> str:
         return "ls -b of its directory on the element's disk shows the name: rename the file or remove it there"
     if kind is Kind.dark or item is None:
         return f"import it again if it is wanted; else: boathouse audit --repair, which deletes {url}"
+    if kind is Kind.withheld:
+        return (
+            "boathouse audit --repair, which reads the file, and makes the replica available if its checksum is right"
+        )
     if item.copies:
         return f"boathouse audit --repair, which lets the catalogue copy it again from {item.copies[0]}"
     return "no good copy is left: boathouse audit --repair gives the replica up; then import the file again"
@@ -346,7 +411,8 @@ def _remedy(kind: Kind, url: str, item: _Expected | None) -> str:
 def repair(lake: Lake, findings: Iterable[Finding]) -> int:
     """Delete dark files, and declare bad what is lost or wrong, so that the catalogue copies it again or gives it up.
 
-    Dark files that the catalogue knows by now are left alone, and so is what has no name to ask for it by.
+    What was withheld is read: it is made available, or declared bad if its checksum is wrong. Dark files that the
+    catalogue knows by now are left alone, and so is what has no name to ask for it by.
 
     Returns:
         How many findings were dealt with.
@@ -356,17 +422,30 @@ def repair(lake: Lake, findings: Iterable[Finding]) -> int:
     """
     dark: dict[str, list[str]] = {}
     bad: list[str] = []
+    done = 0
     for finding in findings:
         if finding.kind is Kind.dark:
             dark.setdefault(finding.rse, []).append(finding.url)
+        elif finding.kind is Kind.withheld and _is_right(lake, finding):
+            lake.catalogue.set_available(finding.rse, [Did.parse(finding.did)])
+            done += 1
         elif finding.kind is not Kind.unnamed:
             bad.append(finding.url)
-    done = sum(_delete_dark(lake, rse, urls) for rse, urls in dark.items())
+    done += sum(_delete_dark(lake, rse, urls) for rse, urls in dark.items())
     if bad:
         refused = lake.catalogue.declare_bad(bad, reason="found by boathouse audit")
         if refused:
             raise StorageError("the catalogue does not know these replicas", got=", ".join(refused))
     return done + len(bad)
+
+
+def _is_right(lake: Lake, finding: Finding) -> bool:
+    """Whether a file has the checksum that the catalogue has of it."""
+    checksum = Adler32()
+    for block in lake.storage.get(finding.url):
+        checksum.update(block)
+    found = lake.catalogue.replicas([Did.parse(finding.did)], all_states=True)
+    return any(replicas.adler32 == checksum.hexdigest() for replicas in found)
 
 
 def _delete_dark(lake: Lake, rse: str, urls: Iterable[str]) -> int:

@@ -19,6 +19,15 @@ def add_replicas(box, login, scope, name, rse="NORTH-DISK"):
     return box.call("POST", "/replicas", login, body={"rse": rse, "files": [replica(scope, name)]})
 
 
+def set_state(box, login, scope, name, state):
+    files = [{"scope": scope, "name": name, "state": state}]
+    return box.call("PUT", "/replicas", login, body={"rse": "NORTH-DISK", "files": files})
+
+
+def state_of(box, name):
+    return box.rows("SELECT state FROM replicas WHERE name = %s", name)[0][0].strip()
+
+
 def add_dataset(box, login, scope, name):
     return box.call("POST", f"/dids/{scope}/{name}", login, body={"type": "DATASET"})
 
@@ -81,18 +90,91 @@ def test_no_replica_of_a_file_of_others(box, cms_file):
     name = fresh()
     assert add_replicas(box, "carol", "magic", name).status == 201
     assert add_replicas(box, "bob", "magic", name, rse="SOUTH-DISK").status == 403
-    state = {"rse": "NORTH-DISK", "files": [{"scope": "magic", "name": name, "state": "U"}]}
-    assert box.call("PUT", "/replicas", "bob", body=state).status == 403
-    state["files"] = [{"scope": "cms", "name": cms_file, "state": "A"}]
-    assert box.call("PUT", "/replicas", "bob", body=state).status == 200
+    assert set_state(box, "bob", "magic", name, "U").status == 403
 
 
-def test_a_member_closes_and_opens_a_dataset(box):
+@pytest.mark.parametrize("state", ["D", "B", "U", "C", "T", "A"])
+def test_no_state_of_a_replica_of_a_colleague(box, state):
+    """A replica that is said to be deleted, bad or not there costs its owner the file."""
     name = fresh()
-    assert add_dataset(box, "alice", "magic", name).status == 201
+    assert add_replicas(box, "alice", "cms", name).status == 201
+    refused = set_state(box, "bob", "cms", name, state)
+    reason = "belongs to alice" if state == "A" else "Only administrators"
+    assert (refused.status, reason in refused.body) == (403, True), refused.body
+    assert state_of(box, name) == "A"
+    mixed = {"rse": "NORTH-DISK", "files": [{"scope": "cms", "name": name, "state": state}]}
+    mine = fresh()
+    assert add_replicas(box, "bob", "cms", mine).status == 201
+    mixed["files"].insert(0, {"scope": "cms", "name": mine, "state": "A"})
+    assert box.call("PUT", "/replicas", "bob", body=mixed).status == 403
+
+
+def test_an_upload_of_a_stock_client_announces_its_file_and_makes_it_available(box):
+    name = fresh()
+    announced = {"rse": "NORTH-DISK", "files": [replica("cms", name, state="C")]}
+    assert box.call("POST", "/replicas", "alice", body=announced).status == 201
+    assert set_state(box, "bob", "cms", name, "A").status == 403
+    landed = {"rse": "NORTH-DISK", "files": [replica("cms", name, state="A")]}
+    assert box.call("PUT", "/replicas", "alice", body=landed).status == 200
+    assert state_of(box, name) == "A"
+
+
+@pytest.mark.parametrize("state", ["D", "B", "U", "C", "T"])
+def test_the_owner_says_no_more_than_available_and_an_administrator_says_all(box, state):
+    name = fresh()
+    assert add_replicas(box, "alice", "cms", name).status == 201
+    assert set_state(box, "alice", "cms", name, state).status == 403
+    assert set_state(box, "operator", "cms", name, state).status == 200
+    assert state_of(box, name) == state
+
+
+@pytest.mark.parametrize("through", ["replicas", "attachments"])
+def test_no_copy_of_a_file_of_a_colleague_that_is_not_there(box, through):
+    """A rule would wait for it for ever, and nobody but the file's owner could make it available."""
+    name, dataset = fresh(), fresh()
+    assert add_replicas(box, "alice", "cms", name).status == 201
+    assert add_dataset(box, "bob", "cms", dataset).status == 201
+    for state in ("C", "U", "B", "D"):
+        files = [replica("cms", name, state=state)]
+        if through == "replicas":
+            refused = box.call("POST", "/replicas", "bob", body={"rse": "NORTH_RAW", "files": files})
+        else:
+            attachment = {"scope": "cms", "name": dataset, "rse": "NORTH_RAW", "dids": files}
+            refused = box.call("POST", "/dids/attachments", "bob", body={"attachments": [attachment]})
+        reason = "belongs to alice" if state == "C" else "Only administrators"
+        assert (refused.status, reason in refused.body) == (403, True), refused.body
+
+
+def test_only_who_made_a_dataset_closes_and_opens_it(box):
+    name = fresh()
+    assert add_dataset(box, "alice", "cms", name).status == 201
     for is_open in (False, True):
-        assert box.call("PUT", f"/dids/magic/{name}/status", "bob", body={"open": is_open}).status == 403
-        assert box.call("PUT", f"/dids/magic/{name}/status", "alice", body={"open": is_open}).status == 200
+        body = {"open": is_open}
+        refused = box.call("PUT", f"/dids/cms/{name}/status", "bob", body=body)
+        assert (refused.status, "belongs to alice" in refused.body) == (403, True), refused.body
+        assert box.call("PUT", f"/dids/cms/{name}/status", "alice", body=body).status == 200
+    assert box.call("PUT", f"/dids/cms/{name}/status", "operator", body={"open": False}).status == 200
+
+
+def test_members_add_to_a_dataset_and_only_who_made_it_takes_out(box, cms_file):
+    name = fresh()
+    assert add_dataset(box, "alice", "cms", name).status == 201
+    content = {"dids": [{"scope": "cms", "name": cms_file}]}
+    assert box.call("POST", f"/dids/cms/{name}/dids", "bob", body=content).status == 201
+    refused = box.call("DELETE", f"/dids/cms/{name}/dids", "bob", body=content)
+    assert (refused.status, "belongs to alice" in refused.body) == (403, True), refused.body
+    assert [line["name"] for line in box.call("GET", f"/dids/cms/{name}/dids", "bob").lines] == [cms_file]
+    assert box.call("DELETE", f"/dids/cms/{name}/dids", "alice", body=content).status == 200
+
+
+def test_nobody_is_told_that_replicas_of_others_are_suspicious(box, cms_file):
+    (found,) = box.call("POST", "/replicas/list", "carol", body={"dids": [{"scope": "cms", "name": cms_file}]}).lines
+    named = {"scope": "cms", "name": cms_file, "rse": "NORTH-DISK"}
+    for pfns in ([next(iter(found["pfns"]))], [named]):
+        refused = box.call("POST", "/replicas/suspicious", "bob", body={"pfns": pfns, "reason": "x"})
+        assert (refused.status, "Only administrators" in refused.body) == (403, True), refused.body
+    told = {"pfns": [next(iter(found["pfns"]))], "reason": "x"}
+    assert box.call("POST", "/replicas/suspicious", "carol", body=told).status == 201
 
 
 def test_attaching_and_metadata(box, cms_file):
@@ -104,6 +186,37 @@ def test_attaching_and_metadata(box, cms_file):
     add_dataset(box, "alice", "magic", name)
     assert box.call("POST", f"/dids/magic/{name}/dids", "bob", body=attach).status == 403
     assert box.call("POST", f"/dids/magic/{name}/meta", "bob", body={"meta": {"project": "open"}}).status == 403
+
+
+def test_the_metadata_of_a_did_are_for_who_made_it(box):
+    name, around = fresh(), fresh()
+    assert add_replicas(box, "alice", "cms", name).status == 201
+    assert add_dataset(box, "bob", "cms", around).status == 201
+    inside = {"dids": [{"scope": "cms", "name": name}]}
+    assert box.call("POST", f"/dids/cms/{around}/dids", "bob", body=inside).status == 201
+    meta = f"/dids/cms/{name}/meta"
+    assert box.call("POST", meta, "alice", body={"meta": {"note": "mine"}}).status == 201
+    every = [{"scope": "cms", "name": name, "meta": {"hidden": True}}]
+    for method, path, body in (
+        ("POST", f"{meta}/hidden", {"value": True}),
+        ("POST", meta, {"meta": {"hidden": True}}),
+        ("POST", meta, {"meta": {"note": "not mine"}}),
+        ("POST", "/dids/bulkdidsmeta", {"dids": every}),
+        ("DELETE", f"{meta}?key=note", None),
+    ):
+        refused = box.call(method, path, "bob", body=body)
+        assert (refused.status, "belongs to alice" in refused.body) == (403, True), (path, refused.body)
+    for path, body in (
+        (f"/dids/cms/{around}/meta/hidden", {"value": True, "recursive": True}),
+        (f"/dids/cms/{around}/meta", {"meta": {"hidden": True}, "recursive": True}),
+    ):
+        refused = box.call("POST", path, "bob", body=body)
+        assert (refused.status, "Only administrators" in refused.body) == (403, True), (path, refused.body)
+        assert box.call("POST", path, "bob", body=body | {"recursive": False}).status == 201
+    kept = box.call("GET", f"{meta}?plugin=ALL", "alice").json
+    assert (kept["hidden"], kept["note"]) == (False, "mine")
+    assert box.call("POST", f"{meta}/hidden", "alice", body={"value": True}).status == 201
+    assert box.call("DELETE", f"{meta}?key=note", "alice").status == 200
 
 
 def test_who_may_write_a_scope_may_not_end_what_others_keep_there(box, cms_file):

@@ -371,7 +371,7 @@ class Storage:
             if len(rest) > _LINE_LIMIT:
                 msg = f"a line of more than {_LINE_LIMIT} bytes"
                 raise aiohttp.ClientPayloadError(msg)
-            until, told = grown + self._limits.stall_s, _is_outcome(rest)
+            until, told = grown + self._limits.stall_s, bool(rest) and _is_outcome(rest)
             try:
                 async with asyncio.timeout_at(min(until, clock() + _LAST_S) if told else until):
                     part = await reply.content.readany()
