@@ -80,7 +80,7 @@ def test_logs_of_every_unit_can_be_read_and_hold_no_token(lake_box: Box) -> None
 
 def test_an_unknown_unit_is_refused_with_the_known_ones(lake_box: Box) -> None:
     result = lake_box.cli("logs", "postgers", check=False)
-    assert result.returncode == 8
+    assert result.returncode == 2
     assert "postgres" in result.stderr
     assert "Traceback" not in result.stderr
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import uproot
 
+from boathouse.cli.main import UNREAD
 from boathouse.errors import AuthError, InputError, NotFoundError
 from boathouse.lake.names import Did
 from boathouse.testing.box import Box
@@ -96,3 +99,44 @@ def test_replicas_are_shown_with_the_urls_of_each_protocol(
     lake_box.login("alice").put([tmp_path / name], scope="testing", rse_expression="CNAF-STORM")
     table = lake_box.cli("ls", "--replicas", f"testing:{name}", *chosen, user="alice").stdout.splitlines()[1:]
     assert {line.split()[-1].partition(":")[0] for line in table} == schemes
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ls", ""),
+        ("ls", "[bold]x[/bold]"),
+        ("logs", "nope"),
+        ("cache", "status", "--at", "NOPE"),
+        ("cache", "prestage", "cms:x", "--at", "NOPE"),
+        ("get", "cms:x", "--to", ""),
+        ("transfer", "watch", "--timeout", "-1 s"),
+    ],
+    ids=" ".join,
+)
+def test_a_word_that_cannot_be_meant_is_bad_input(lake_box: Box, command: tuple[str, ...]) -> None:
+    refused = lake_box.cli(*command, user="alice", check=False)
+    assert (refused.returncode, refused.stdout) == (InputError.exit_code, ""), refused.stderr
+
+
+def test_words_of_other_people_do_nothing_to_a_terminal(lake_box: Box, tmp_path: Path) -> None:
+    (tmp_path / "forged.dat").write_bytes(b"bytes")
+    lake_box.login("alice").put([tmp_path / "forged.dat"], scope="testing", rse_expression="CNAF-STORM")
+    comment = "ok\nState: OK\nAccount: root \x1b]0;pwned\a"
+    add = ("rule", "add", "testing:forged.dat", "QOS=SAFE", "--comment", comment)
+    rule_id = lake_box.cli(*add, user="alice").stdout.strip()
+    told = lake_box.cli("rule", "show", rule_id, user="bob").stdout
+    assert len(told.splitlines()) == 25
+    assert r"Comment: ok\nState: OK\nAccount: root \x1b]0;pwned\x07" in told.splitlines()
+
+
+def test_a_reader_that_leaves_early_is_no_error(lake_box: Box) -> None:
+    lake_box.ensure_login("alice")
+    for words in (("ls",), ("ls", "--rses"), ("ls", "--json")):
+        reader, writer = os.pipe()
+        os.close(reader)
+        command = [sys.executable, "-m", "boathouse.cli", *words]
+        environment = lake_box.environment("alice")
+        ended = subprocess.run(command, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(writer)
+        assert (ended.returncode, ended.stderr) == (UNREAD, "")

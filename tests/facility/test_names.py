@@ -106,3 +106,13 @@ def test_a_file_may_not_be_called_so(lake_box: Box, tmp_path: Path) -> None:
     refused = lake_box.cli("put", tmp_path / "a.txt", "--name", "/a.txt", "--qos", "FAST", user="alice", check=False)
     assert refused.returncode == InputError.exit_code
     assert "its path is made of it" in refused.stderr
+
+
+def test_a_file_takes_the_name_that_is_given_for_its_own(lake_box: Box, tmp_path: Path) -> None:
+    (tmp_path / "a b.txt").write_text("a")
+    put = ("put", tmp_path / "a b.txt", "--scope", "testing", "--qos", "FAST")
+    refused = lake_box.cli(*put, user="alice", check=False)
+    assert refused.returncode == InputError.exit_code
+    assert "--name a_b.txt" in refused.stderr
+    name = f"a-b-{uuid.uuid4().hex[:8]}.txt"
+    assert f"; as testing:{name}; at " in run(lake_box, *put, "--name", name)

@@ -106,10 +106,10 @@ def _analyse(
     document = written.document
     phases.end()
     if written.directory != directory.resolve():
-        err.print(f"other files are in {directory} by now: the result is in {written.directory}", markup=False)
+        err.print(f"other files are in {directory} by now: the result is in {written.directory}")
         directory = written.directory
     elif before is not None and before["content"] != document["content"]:
-        err.print(f"{directory} held another result, {_title(before)}: it has been replaced", markup=False)
+        err.print(f"{directory} held another result, {_title(before)}: it has been replaced")
     if as_json:
         emit({**document, "directory": str(written.directory)})
     else:
@@ -299,6 +299,6 @@ def _show(result: Histograms, directory: Path, document: dict[str, Any], phases:
     )
     for url in sorted({attempt.url for attempt in result.failed}):
         reason = next(attempt.reason for attempt in result.failed if attempt.url == url)
-        out.print(f"another replica was read instead of {url} ({reason})", markup=False)
+        out.print(f"another replica was read instead of {url} ({reason})")
     for name in (*document["result"], "record.json"):
         out.print(f"  {directory / name}")

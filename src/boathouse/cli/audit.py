@@ -24,11 +24,15 @@ def audit_(
     *,
     checksums: Annotated[bool, typer.Option("--checksums", help="Read every file and sum its bytes.")] = False,
     mend: Annotated[
-        bool, typer.Option("--repair", help="Delete dark files; let the catalogue replace lost and wrong ones.")
+        bool,
+        typer.Option(
+            "--repair",
+            help="Delete dark files; give withheld ones back; let the catalogue replace lost and wrong ones.",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Compare catalogue and storage: lost, dark, wrong size, wrong bytes, each with what to do.
+    """Compare catalogue and storage: lost, dark, withheld, wrong size, wrong bytes, each with what to do.
 
     Exit code 0 if they agree, 20 if not. It runs as the facility's operator, on the machine of the facility.
     """

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
 
-from boathouse.cli.common import Json, State, count, emit, err, hint, out, state_dir
+from boathouse.cli.common import Json, State, count, emit, err, hint, named_by_user, out, state_dir
 from boathouse.cli.lakes import bar, columns, endpoints_of, open_lake, waiting
 from boathouse.errors import InputError, PartialError
 from boathouse.lake.caching import Care, caches_at, of_dataset, paths_of, prestage
 from boathouse.lake.lake import OPERATOR, Lake
 from boathouse.lake.names import Did
+from boathouse.plan.model import CacheEndpoint, Endpoints
 from boathouse.units import format_bytes
 
 At = Annotated[
@@ -30,6 +32,11 @@ def _lake(state: Any, *, operator: bool) -> Lake:
 
 def _care(lake: Lake) -> Care:
     return Care(lake.http, lake.endpoints, lake.token)
+
+
+def _caches(endpoints: Endpoints, places: Iterable[str], *, federations: bool = False) -> list[CacheEndpoint]:
+    with named_by_user():
+        return caches_at(endpoints, places, federations=federations)
 
 
 def _paths(lake: Lake, did: str) -> list[str]:
@@ -57,7 +64,7 @@ def status(
     """
     lake = _lake(state, operator=operator)
     # Of a federation's files nothing is known by name.
-    chosen = caches_at(lake.endpoints, at or (), federations=dataset is None)
+    chosen = _caches(lake.endpoints, at or (), federations=dataset is None)
     if dataset is not None:
         paths = _paths(lake, dataset)
         sums = list(of_dataset(_care(lake).files(paths, chosen)))
@@ -105,8 +112,7 @@ def status(
     ratio = "" if total["hit_ratio"] is None else f" ({total['hit_ratio']:.1%})"
     out.print(
         f"All caches together: readers got {format_bytes(total['to_readers_bytes'])}, elements gave "
-        f"{format_bytes(total['from_elements_bytes'])}, saved {format_bytes(total['saved_bytes'])}{ratio}.",
-        markup=False,
+        f"{format_bytes(total['from_elements_bytes'])}, saved {_signed(total['saved_bytes'])}{ratio}.",
     )
 
 
@@ -140,9 +146,12 @@ def _care_row(cache: dict[str, Any]) -> tuple[str, ...]:
 def _passed(counts: dict[str, Any]) -> tuple[str, str, str, str]:
     ratio = counts["hit_ratio"]
     served, fetched = format_bytes(counts["served_bytes"]), format_bytes(counts["fetched_bytes"])
-    saved = counts["saved_bytes"]
-    text = f"-{format_bytes(-saved)}" if saved < 0 else format_bytes(saved)
-    return served, fetched, text, "" if ratio is None else f"{ratio:.1%}"
+    return served, fetched, _signed(counts["saved_bytes"]), "" if ratio is None else f"{ratio:.1%}"
+
+
+def _signed(size_bytes: float) -> str:
+    """Bytes for people, of which there may be less than none."""
+    return f"-{format_bytes(-size_bytes)}" if size_bytes < 0 else format_bytes(size_bytes)
 
 
 def _date(at: float | None) -> str:
@@ -165,7 +174,7 @@ def evict(
     Who may write the files may do this, and the facility's operator. Exit code 20 if some of them stay.
     """
     lake = _lake(state, operator=operator)
-    chosen = caches_at(lake.endpoints, at or ())
+    chosen = _caches(lake.endpoints, at or ())
     paths = [what] if what.startswith("/") else _paths(lake, what)
     with waiting("evicting"):
         results = _care(lake).evict(paths, chosen, force=force)
@@ -199,7 +208,7 @@ def prestage_(
     what was begun is gone on with. Exit code 20 if some could not be brought in.
     """
     lake = open_lake(state)
-    chosen = caches_at(lake.endpoints, [at])
+    chosen = _caches(lake.endpoints, [at])
     if len(chosen) > 1:
         # Readers of a site ask the cache of the site; one on their own machine is theirs to fill.
         chosen = [cache for cache in chosen if cache.level == "site"] or chosen
@@ -234,7 +243,7 @@ def scrub(at: At = None, state: State = None, *, as_json: Json = False) -> None:
     Exit code 20 if something was wrong.
     """
     lake = _lake(state, operator=True)
-    chosen = caches_at(lake.endpoints, at or ())
+    chosen = _caches(lake.endpoints, at or ())
     with bar("scrubbing", size_bytes=0, files=0) as progress:
         told = {"size_bytes": 0, "files": 0}
 

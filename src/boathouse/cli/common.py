@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import pwd
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from boathouse.errors import HostError
+from boathouse.errors import AuthError, BoathouseError, HostError, InputError, NotFoundError
 from boathouse.run import programs
 
 EXIT_CODES = (
@@ -41,8 +46,68 @@ _STATELESS = frozenset({"sample", "facility"})
 _PIPE_WIDTH = 250
 """Columns where no terminal says how many: nothing is cut that a script or a log may want."""
 
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
-err = Console(stderr=True, highlight=False, soft_wrap=True, width=None if sys.stderr.isatty() else _PIPE_WIDTH)
+
+def shown(text: str) -> str:
+    r"""A text as one line that does nothing to a terminal: what is no visible character stands as its escape.
+
+    So ``\n`` stands for a line break and ``\x1b`` for what begins a control sequence; marks that turn the direction
+    of writing, and bytes of file names that are no UTF-8, are escaped as well.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def literal(value: Any) -> Any:
+    """A document, a dataclass or an error of ours with :func:`shown` applied to every text in it, at any depth."""
+    if isinstance(value, str):
+        return shown(value)
+    if isinstance(value, dict):
+        return {literal(key): literal(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(literal, value))
+    if isinstance(value, BoathouseError):
+        told = type(value).__new__(type(value))
+        vars(told).update(literal(vars(value)))
+        return told
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{field.name: literal(getattr(value, field.name)) for field in fields(value)})
+    return value
+
+
+def line(*parts: str | tuple[str, str]) -> Text:
+    """A line of text of which some parts have a style: ``line(("alice", "bold"), " is here")``."""
+    return Text.assemble(*((shown(part), "") if isinstance(part, str) else (shown(part[0]), part[1]) for part in parts))
+
+
+class Plain(Console):
+    r"""All that people read goes through here. A text is one line and means itself, whoever wrote it.
+
+    No markup, no emoji, no control characters: each argument of :meth:`print` and each cell of a table is
+    :func:`shown`. Several lines are several arguments, with ``sep="\n"``; styles are given apart, see :func:`line`.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(
+            stderr=stderr,
+            markup=False,
+            emoji=False,
+            highlight=False,
+            soft_wrap=True,
+            width=None if (sys.stderr if stderr else sys.stdout).isatty() else _PIPE_WIDTH,
+        )
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text as it is printed."""
+        return super().render_str(shown(text), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to whoever runs the command."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+out = Plain()
+err = Plain(stderr=True)
 
 
 def emit(document: Any) -> None:
@@ -111,6 +176,69 @@ def state_dir(option: Path | None) -> Path:
         HostError: no option was given, and this Boathouse was not put here by its installer.
     """
     return option if option is not None else programs.home() / "state"
+
+
+def require_own(state: Path) -> None:
+    """Check that a state directory is this user's, where it is there; root may work on anybody's.
+
+    Raises:
+        AuthError: it is somebody else's.
+    """
+    if (state / "state.json").exists() and os.geteuid() not in (0, state.stat().st_uid):
+        raise _not_yours(state)
+
+
+def refused(error: PermissionError, arguments: Sequence[str]) -> BoathouseError | None:
+    """What a user is told of a file that the system does not let them use; None if no file is named.
+
+    Args:
+        error: the system's.
+        arguments: the command line.
+    """
+    if error.filename is None:
+        return None
+    file = Path(os.path.realpath(os.fsdecode(error.filename)))
+    try:
+        state = state_dir(given_state(arguments)).absolute()
+        if file.is_relative_to(os.path.realpath(state)) and os.geteuid() not in (0, state.stat().st_uid):
+            return _not_yours(state)
+    except (HostError, OSError):
+        # No installation, or a directory that cannot even be looked at: the file is all there is to tell of.
+        pass
+    return InputError("this file may not be used", got=error.strerror, where=str(file))
+
+
+def _not_yours(state: Path) -> AuthError:
+    owner = _name(state.stat().st_uid)
+    return AuthError(
+        f"the state directory belongs to {owner}",
+        expected="the user who runs the facility",
+        got=_name(os.geteuid()),
+        where=str(state),
+        remedy=f"run it as {owner}, or name a directory of your own with --state",
+    )
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+@contextmanager
+def named_by_user() -> Iterator[None]:
+    """What a user names and is not there is bad input, where it is a part of the facility and no entry of a catalogue.
+
+    Raises:
+        InputError: in place of NotFoundError.
+    """
+    try:
+        yield
+    except NotFoundError as error:
+        raise InputError(
+            error.what, expected=error.expected, got=error.got, where=error.where, remedy=error.remedy
+        ) from error
 
 
 def client_programs() -> list[Path]:

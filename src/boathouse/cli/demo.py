@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from boathouse.cli.common import State, err, out, state_dir
+from boathouse.cli.common import State, err, line, out, state_dir
 from boathouse.cli.lakes import open_lake
 from boathouse.cli.run import endpoints_table, login_hint
 from boathouse.errors import AuthError, BoathouseError, ServiceError
@@ -57,7 +57,7 @@ class Demo:
 
     def command(self, *words: str, needs_facility: bool = True) -> bool:
         """Show a command as it would be typed, and run it. Returns whether it ended well."""
-        out.print(f"\n[bold]$ boathouse {shlex.join(words)}[/bold]")
+        out.print("", f"$ boathouse {shlex.join(words)}", sep="\n", style="bold")
         status = self._run([*words, "--state", str(self._state)] if needs_facility else words) or 0
         self.status = self.status or status
         return not status
@@ -214,7 +214,7 @@ def _finish(show: Demo, state: Path, directory: Path) -> None:
     out.print()
     out.print(show.summary())
     for plot in sorted((directory / "result").glob("*.png")):
-        out.print(f"[bold]plot[/bold]  {plot}", highlight=False)
+        out.print(line(("plot", "bold"), f"  {plot}"))
     endpoints = local.plan.endpoints
     out.print(endpoints_table(endpoints))
     out.print(login_hint(local))

@@ -6,9 +6,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import typer
-from rich.markup import escape
 
-from boathouse.cli.common import Json, State, emit, hint, out, state_dir
+from boathouse.cli.common import Json, State, emit, hint, line, out, require_own, state_dir
 from boathouse.errors import HostError
 from boathouse.run import programs
 from boathouse.run.doctor import Finding, Patient, Verdict, examine
@@ -22,6 +21,7 @@ def doctor(*, state: State = None, as_json: Json = False) -> None:
     Looks only, changes nothing. Exit code 4 if something fails; warnings leave it at 0.
     """
     directory = state_dir(state)
+    require_own(directory)
     findings = [addressed(finding, directory) for finding in examine(Patient(programs.home(), directory))]
     if as_json:
         emit([asdict(finding) for finding in findings])
@@ -38,10 +38,9 @@ def addressed(finding: Finding, state: Path) -> Finding:
 
 
 def _print(finding: Finding) -> None:
-    colour = _COLOUR[finding.verdict]
-    out.print(f"[{colour}]{finding.verdict:5}[/{colour}] {finding.name:20} {escape(finding.detail)}")
+    out.print(line((f"{finding.verdict:5}", _COLOUR[finding.verdict]), f" {finding.name:20} {finding.detail}"))
     if finding.remedy:
-        out.print(f"{'':26} [bold]→[/bold] {escape(finding.remedy)}")
+        out.print(line(f"{'':26} ", ("→", "bold"), f" {finding.remedy}"))
 
 
 def register(app: typer.Typer) -> None:

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
-from boathouse.cli.common import Json, State, emit, out, state_dir
+from boathouse.cli.common import Json, State, emit, line, out, state_dir
 from boathouse.facility import schema
 from boathouse.facility.explain import Explanation
 from boathouse.facility.explain import explain as explain_key
@@ -72,7 +71,7 @@ def _table(explanation: Explanation) -> Table:
         ("below it", ", ".join(explanation.below)),
     ):
         if value:
-            table.add_row(f"[bold]{name}[/bold]", escape(value))
+            table.add_row(line((name, "bold")), value)
     return table
 
 

@@ -76,13 +76,13 @@ def who_could_read(
     if as_json:
         emit(answer)
         return
-    out.print(f"{answer['scope']} at {when(answer['at'])}", markup=False)
+    out.print(f"{answer['scope']} at {when(answer['at'])}")
     columns(
         ("WHO", "KIND", "BECAUSE"),
         ((one["name"], one["kind"], "; ".join(one["because"])) for one in answer["entitled"]),
     )
     if answer["holding"]:
-        out.print("\nTokens that were alive:")
+        out.print("", "Tokens that were alive:", sep="\n")
         columns(
             ("WHO", "CLIENT", "FOR", "ISSUED", "ENDED", "TOKEN"),
             (

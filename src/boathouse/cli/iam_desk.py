@@ -73,7 +73,7 @@ def done(text: str, document: Any, *, changed: bool = True, as_json: bool) -> No
     if as_json:
         emit({"changed": changed, **(document if isinstance(document, dict) else {"result": document})})
     else:
-        out.print(text if changed else f"{text} already", markup=False)
+        out.print(text if changed else f"{text} already")
 
 
 def remove(what: str, named: dict[str, Any], removal: Callable[[], object], *, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from boathouse.cli.common import Json, State, emit, out
+from boathouse.cli.common import Json, State, emit, line, out
 from boathouse.cli.iam_desk import Commands, Reason, desk, done, remove, until, when
 from boathouse.cli.iam_people import Login, owner_of, person_of
 from boathouse.cli.lakes import columns
@@ -49,7 +49,7 @@ def group_show(name: GroupName, state: State = None, *, as_json: Json = False) -
     if as_json:
         emit(found)
         return
-    out.print(f"[bold]{found['name']}[/bold] {found['description']}", highlight=False)
+    out.print(line((found["name"], "bold"), f" {found['description']}"))
     out.print(f"managers: {' '.join(found['managers']) or 'none'}; owner: {owner_of(found['owner'])}")
     columns(
         ("MEMBER", "UNTIL", "OWNER"),

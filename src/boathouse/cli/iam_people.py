@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from boathouse.cli.common import Json, State, emit, err, out
+from boathouse.cli.common import Json, State, emit, err, line, out
 from boathouse.cli.iam_desk import Commands, Reason, desk, done, remove, when
 from boathouse.cli.lakes import columns
 from boathouse.cli.session import no_account
@@ -87,7 +87,7 @@ def user_show(login: Login, state: State = None, *, as_json: Json = False) -> No
     if as_json:
         emit({**one, "grants": held})
         return
-    out.print(f"[bold]{one['login']}[/bold] ({one['name']}) {one['email']}", highlight=False)
+    out.print(line((one["login"], "bold"), f" ({one['name']}) {one['email']}"))
     out.print(f"subject {one['sub']}, {_standing(one)}, owner: {owner_of(one['owner'])}")
     columns(
         ("GROUP", "UNTIL", "OWNER"),
@@ -127,7 +127,7 @@ def user_add(
             document["password"] = password
         iam.call("POST", "/scim/Users", document)
         done(f"{login} is added", person_of(iam, login), as_json=as_json)
-        err.print(no_account(login), style="yellow", markup=False)
+        err.print(no_account(login), style="yellow")
         return
     wanted = {"name": name or there["name"], "email": email or there["email"], "admin": admin or there["admin"]}
     if all(there[key] == value for key, value in wanted.items()):

@@ -108,9 +108,9 @@ def policy_test(
         word = "may" if verdict["allowed"] else "may not"
         part_of = f", only {' '.join(verdict['granted'])}" if verdict["granted"] and not verdict["allowed"] else ""
         style = "green" if verdict["allowed"] else "red"
-        out.print(f"{verdict['login']} {word} {verdict['scope']}{part_of}", style=style, markup=False)
+        out.print(f"{verdict['login']} {word} {verdict['scope']}{part_of}", style=style)
         for reason in verdict["because"]:
-            out.print(f"  {reason}", markup=False)
+            out.print(f"  {reason}")
     if not verdict["allowed"]:
         raise typer.Exit(AuthError.exit_code)
 
@@ -195,7 +195,7 @@ def _secret(text: str, client: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
         emit({"changed": True, **client})
         return
-    err.print(text, markup=False)
+    err.print(text)
     if secret := client.get("client_secret"):
         # Alone on standard output, so that it can go into a file.
         typer.echo(secret)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Annotated, Any
 
 import typer
 
-from boathouse.cli.common import Json, State, client_programs, count, emit, err, out
+from boathouse.cli.common import Json, State, client_programs, count, emit, err, out, shown
 from boathouse.cli.lakes import bar, columns, open_lake, rse_expression, values_named
 from boathouse.errors import BoathouseError, InputError, PartialError
 from boathouse.lake.access import absolute
 from boathouse.lake.catalogue import DidInfo
 from boathouse.lake.lake import Lake
 from boathouse.lake.names import Did
+from boathouse.lake.sources import Source, scan
 from boathouse.lake.upload import Item, Order, UploadResult, partly
 from boathouse.units import format_bytes, parse_lifetime
 
@@ -80,7 +82,6 @@ def import_(
             f"{count(len(left_out), 'file')} of directories left out, which are not *.root ({which}); "
             "--any-file takes them too",
             style="yellow",
-            markup=False,
         )
     _upload(lake, items, order, unusable, verbose=verbose, as_json=as_json)
 
@@ -104,15 +105,40 @@ def put(
     dataset = None if to is None else Did.parse(to)
     lake = open_lake(state)
     scope = scope or (dataset.scope if dataset else f"user.{lake.catalogue.account}")
-    items, _ = lake.scan([str(path) for path in paths], scope=scope, any_file=True)
-    if name is not None:
-        items = [Item(items[0].source, Did(scope, name).checked_file(), items[0].path)]
+    Did(scope, "any").checked()
+    items = [_item(source, scope, name) for source in _local(paths, lake)]
+    if name is not None and len(items) != 1:
+        raise InputError("one name for several files", expected="one file with --name", got=f"{len(items)} files")
     order = Order(
         rse_expression=rse_expression(qos, rse),
         dataset=dataset,
         lifetime_s=None if lifetime is None else parse_lifetime(lifetime),
     )
     _upload(lake, items, order, (), verbose=verbose, as_json=as_json)
+
+
+def _local(paths: Sequence[Path], lake: Lake) -> Iterator[Source]:
+    for found in scan(map(str, paths), lake.http, any_file=True):
+        if not isinstance(found, Source):
+            raise found
+        yield found
+
+
+def _item(source: Source, scope: str, name: str | None) -> Item:
+    """A file under a name that was given, or under its own."""
+    try:
+        return Item(source, Did(scope, source.name if name is None else name).checked_file(), source.path)
+    except InputError as error:
+        if name is not None:
+            raise
+        better = re.sub(r"[^A-Za-z0-9.\-_]+", "_", source.name).lstrip("._-") or "NAME"
+        raise InputError(
+            error.what,
+            expected=error.expected,
+            got=error.got,
+            where=source.where,
+            remedy=f"give it another name, one file at a time: --name {better}",
+        ) from error
 
 
 def _upload(
@@ -157,6 +183,10 @@ def _summary(results: Sequence[UploadResult], dataset: Did | None) -> str:
     text += f", {counts['present']:,} there already"
     if streamed := [result.streamed for result in results if result.streamed]:
         text += f"; {len(streamed):,} streamed through this machine ({streamed[0]})"
+    if len(results) == 1:
+        text += f"; as {results[0].did}"
+    elif results and dataset is None:
+        text += f"; as {results[0].did} … ({count(len(results), 'file')})"
     return text + (f"; at {places}" if places else "") + (f"; in {dataset}" if dataset else "")
 
 
@@ -164,18 +194,36 @@ def _as_json(result: UploadResult) -> dict[str, Any]:
     return asdict(result) | {"did": str(result.did)}
 
 
+class _Line(logging.Formatter):
+    """A record as one line, as all that people read."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        return shown(super().format(record))
+
+
 def _log_steps() -> None:
     """Show each step of each file on standard error, as Rucio's upload client does."""
     logger = logging.getLogger("boathouse.lake")
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s - boathouse - %(levelname)s - %(message)s"))
+    handler.setFormatter(_Line("%(asctime)s - boathouse - %(levelname)s - %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)
 
 
+def _directory(text: str) -> Path:
+    if not str(text):
+        raise InputError("no directory", expected="one to write to, `.` for this one", got="''", where="--to")
+    if Path(text).is_file():
+        raise InputError("not a directory", got="a file", where=str(text))
+    return Path(text)
+
+
 def get(
     did: Annotated[str, typer.Argument(help="File, dataset or container.", metavar="DID")],
-    destination: Annotated[Path, typer.Option("--to", "-o", help="Directory.", file_okay=False)] = Path(),
+    destination: Annotated[
+        Path, typer.Option("--to", "-o", help="Directory.", parser=_directory, metavar="DIRECTORY")
+    ] = Path(),
     workers: Annotated[int, typer.Option("--workers", min=1, max=64, help="Files at a time.")] = 4,
     state: State = None,
     *,
@@ -220,7 +268,7 @@ def ls(
         _list_rses(lake, what or "*", as_json=as_json)
     elif what is None:
         scopes = lake.catalogue.scopes()
-        emit(scopes) if as_json else typer.echo("\n".join(scopes))
+        emit(scopes) if as_json else out.print(*scopes, sep="\n")
     elif replicas:
         _list_replicas(lake, Did.parse(what), list(Protocol) if protocol is None else [protocol], as_json=as_json)
     elif ":" in what:
@@ -228,10 +276,20 @@ def ls(
         info = lake.catalogue.did(did, deep=True)
         _list_dids([info] if info.kind == "FILE" else lake.catalogue.content(did), as_json=as_json)
     else:
+        _check_scope(what)
         found = list(lake.catalogue.search(what, kind="all"))
         if not found:
             lake.catalogue.require_scope(what)
         _list_dids(found, as_json=as_json)
+
+
+def _check_scope(text: str) -> None:
+    try:
+        Did(text, "any").checked()
+    except InputError as error:
+        raise InputError(
+            error.what, expected=error.expected, got=error.got, remedy="boathouse ls, to see the scopes"
+        ) from error
 
 
 def _list_dids(infos: Iterable[DidInfo], *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from threading import Lock
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from boathouse.cli.common import err, out, state_dir
+from boathouse.cli.common import err, out, shown, state_dir
 from boathouse.errors import InputError
 from boathouse.facility.faults import nearest
 from boathouse.lake.lake import Lake
@@ -102,13 +102,13 @@ def columns(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
     A column in which every row is empty is left out.
     """
-    lines = [tuple(head), *(tuple(row) for row in rows)]
+    lines = [tuple(head), *(tuple(map(shown, row)) for row in rows)]
     kept = [place for place in range(len(head)) if len(lines) == 1 or any(line[place] for line in lines[1:])]
     lines = [tuple(line[place] for place in kept) for line in lines]
     widths = [max(len(line[place]) for line in lines) for place in range(len(kept))]
     for number, line in enumerate(lines):
         text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        out.print(text, style="bold" if number == 0 else None, markup=False)
+        out.print(text, style="bold" if number == 0 else None)
 
 
 @contextmanager

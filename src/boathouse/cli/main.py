@@ -9,7 +9,7 @@ import atexit
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from boathouse.errors import BoathouseError
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import typer
 
 INTERRUPTED = 130
+UNREAD = 141
+"""As shells tell of a program whose output nobody reads any more: 128 + SIGPIPE."""
 _GO_ON = "what was done so far stays, and the same command goes on from there"
 
 
@@ -43,10 +45,14 @@ def main() -> None:
     except KeyboardInterrupt:
         # Before or after the command itself: nothing was being done.
         _interrupted("")
+    except BrokenPipeError:
+        # While an error was told.
+        _unread()
 
 
 def _run() -> None:
-    from boathouse.cli.tree import Interrupted  # noqa: PLC0415
+    from boathouse.cli.common import refused  # noqa: PLC0415
+    from boathouse.cli.tree import Interrupted, Unread  # noqa: PLC0415
     from boathouse.cli.tree import build as build_tree  # noqa: PLC0415
 
     try:
@@ -54,9 +60,17 @@ def _run() -> None:
         build_tree()(prog_name="boathouse")
     except Interrupted as error:
         _interrupted(str(error) or _GO_ON)
+    except Unread:
+        _unread()
     except BoathouseError as error:
         _report(error)
         sys.exit(error.exit_code)
+    except PermissionError as error:
+        told = refused(error, sys.argv[1:])
+        if told is None:
+            raise
+        _report(told)
+        sys.exit(told.exit_code)
 
 
 def _ctrl_c(*_: object) -> None:
@@ -66,12 +80,21 @@ def _ctrl_c(*_: object) -> None:
 def _report(error: BoathouseError) -> None:
     import json  # noqa: PLC0415
 
-    from boathouse.cli.common import err, given_state, hint, hinted  # noqa: PLC0415
+    from boathouse.cli.common import err, given_state, hint, hinted, literal  # noqa: PLC0415
 
     state = given_state(sys.argv[1:])
     if "--json" in sys.argv:
         sys.stdout.write(json.dumps(hinted(error.as_dict(), state)) + "\n")
-    err.print(hint(f"error: {error}", state), style="red", markup=False)
+        sys.stdout.flush()
+    err.print(*hint(f"error: {literal(error)}", state).split("\n"), sep="\n", style="red")
+
+
+def _unread() -> NoReturn:
+    # Python flushes both once more in the end.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, sys.stderr.fileno())
+    sys.exit(UNREAD)
 
 
 def _interrupted(what_now: str) -> None:

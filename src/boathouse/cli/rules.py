@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from boathouse.cli.common import Json, State, emit, err, out
+from boathouse.cli.common import Json, State, emit, err, literal, out
 from boathouse.cli.lakes import columns, open_lake, values_named, waiting
 from boathouse.cli.transfers import tell_file
 from boathouse.errors import InputError
@@ -44,6 +44,7 @@ def add(
     """Ask for copies of a DID at RSEs of an expression; prints the rule's id."""
     if grouping.upper() not in _GROUPINGS:
         raise InputError("unknown grouping", expected=", ".join(_GROUPINGS), got=grouping)
+    timeout_s = parse_seconds(timeout)
     lake = open_lake(state)
     with values_named(lake, expression):
         (rule_id,) = lake.rules.add(
@@ -58,26 +59,26 @@ def add(
             source_replica_expression=source,
             asynchronous=asynchronous,
         )
-    _tell(lake, rule_id, timeout if wait else None, as_json=as_json)
+    _tell(lake, rule_id, timeout_s if wait else None, as_json=as_json)
 
 
-def _tell(lake: Lake, rule_id: str, timeout: str | None, *, as_json: bool) -> None:
-    """Print the id of a new rule, or the whole rule as JSON; with ``timeout``, wait for its copies meanwhile."""
+def _tell(lake: Lake, rule_id: str, timeout_s: float | None, *, as_json: bool) -> None:
+    """Print the id of a new rule, or the whole rule as JSON; with ``timeout_s``, wait for its copies meanwhile."""
     if not as_json:
         out.print(rule_id)
-    if timeout is None:
+    if timeout_s is None:
         rule = lake.rules.get(rule_id)
     else:
         with waiting("waiting for the copies"):
-            rule = lake.rules.wait(rule_id, timeout_s=parse_seconds(timeout), report=_report)
+            rule = lake.rules.wait(rule_id, timeout_s=timeout_s, report=_report)
     if as_json:
         emit(as_json_rule(rule))
-    elif timeout is not None:
+    elif timeout_s is not None:
         err.print(f"{rule.state} {rule.locks}", style="green")
 
 
 def _report(rule: Rule) -> None:
-    err.print(f"{rule.state}[{rule.locks}]", style="dim", markup=False)
+    err.print(f"{rule.state}[{rule.locks}]", style="dim")
 
 
 def show(rule_id: RuleId, state: State = None, *, as_json: Json = False) -> None:
@@ -86,7 +87,7 @@ def show(rule_id: RuleId, state: State = None, *, as_json: Json = False) -> None
     if as_json:
         emit(as_json_rule(rule))
     else:
-        typer.echo(block(rule))
+        out.print(*block(literal(rule)).split("\n"), sep="\n")
 
 
 _STATES = {
@@ -106,34 +107,34 @@ def why(rule_id: RuleId, state: State = None, *, as_json: Json = False) -> None:
     if as_json:
         emit({"rule": as_json_rule(rule), **document})
         return
-    out.print(f"{rule.id} {rule.state}[{rule.locks}] {rule.did} at {rule.rse_expression}", style="bold", markup=False)
+    out.print(f"{rule.id} {rule.state}[{rule.locks}] {rule.did} at {rule.rse_expression}", style="bold")
     if rule.error:
-        out.print(f"error    {rule.error}", markup=False)
+        out.print(f"error    {rule.error}")
     if not document["files"]:
-        out.print(_STATES.get(rule.state, "No file of it waits."), markup=False)
+        out.print(_STATES.get(rule.state, "No file of it waits."))
     for file in document["files"]:
         _tell_waiting(file)
     if document["left_out"]:
-        out.print(f"\n… and {document['left_out']:,} more files.", markup=False)
+        out.print("", f"… and {document['left_out']:,} more files.", sep="\n")
 
 
 def _tell_waiting(file: dict[str, Any]) -> None:
-    out.print(f"\n{file['scope']}:{file['name']} at {file['rse']}: {file['lock']}", style="bold", markup=False)
+    out.print("", f"{file['scope']}:{file['name']} at {file['rse']}: {file['lock']}", sep="\n", style="bold")
     request, transfer = file["request"], file["transfer"]
     if request is None:
-        out.print("  request  none yet: the catalogue's daemons have not come to it", markup=False)
+        out.print("  request  none yet: the catalogue's daemons have not come to it")
         return
     facts = [request["state"], f"from {request['source']}" if request["source"] else "from a source to be chosen"]
     facts += [f"repetition {request['retries']}"] if request["retries"] else []
     facts += ["ended; the catalogue tries again after a while"] if request["over"] else []
-    out.print(f"  request  {', '.join(facts)}", markup=False)
+    out.print(f"  request  {', '.join(facts)}")
     if request["error"]:
-        out.print(f"  error    {request['error']}", markup=False)
+        out.print(f"  error    {request['error']}")
     if transfer is None:
         return
-    out.print(f"  job      {request['job']}, of {request['submitted_at']}", markup=False)
+    out.print(f"  job      {request['job']}, of {request['submitted_at']}")
     if transfer["error"]:
-        out.print(f"  unknown  {transfer['error']}", markup=False)
+        out.print(f"  unknown  {transfer['error']}")
     for each in transfer["files"]:
         tell_file(each)
 
@@ -196,10 +197,11 @@ def move(
     as_json: Json = False,
 ) -> None:
     """Change where a rule's copies shall be: new copies first, then the old rule ends. Prints the new rule's id."""
+    timeout_s = parse_seconds(timeout)
     lake = open_lake(state)
     with values_named(lake, expression):
         new = lake.rules.move(rule_id, expression)
-    _tell(lake, new, timeout if wait else None, as_json=as_json)
+    _tell(lake, new, timeout_s if wait else None, as_json=as_json)
 
 
 def remove(

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Self
 
 import typer
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from boathouse.cli.common import Json, State, emit, err, hint, out, state_dir
+from boathouse.cli.common import Json, State, emit, err, hint, line, named_by_user, out, require_own, shown, state_dir
 from boathouse.errors import ServiceError, StateError
 from boathouse.facility.model import Facility
 from boathouse.lake.session import end_sessions_of
@@ -78,7 +78,7 @@ class StartDisplay:
             self._busy.pop(unit, None)
             self._progress.advance(self._task)
             if not err.is_terminal:
-                err.print(f"{time.monotonic() - self._began:6.1f} s  {state}  {unit} {detail}".rstrip(), markup=False)
+                err.print(f"{time.monotonic() - self._began:6.1f} s  {state}  {unit} {detail}".rstrip())
         self._progress.update(self._task, busy=", ".join(list(self._busy)[:4]))
 
 
@@ -104,26 +104,28 @@ def up(
 ) -> None:
     """Bring a facility up, or make a running one agree with its changed file."""
     directory = state_dir(state)
+    require_own(directory)
     local = prepare(locate(facility, directory), directory)
     took_s = bring_up(local)
     if as_json:
         emit({"facility": local.facility.name, "state": str(local.state.path), "ready_after_s": round(took_s, 3)})
         return
-    out.print(f"[green]{local.facility.name} is ready[/green] after {format_seconds(took_s)}: {local.state.path}")
+    ready = (f"{local.facility.name} is ready", "green")
+    out.print(line(ready, f" after {format_seconds(took_s)}: {local.state.path}"))
     out.print(login_hint(local))
 
 
-def login_hint(local: LocalFacility) -> str:
+def login_hint(local: LocalFacility) -> Text:
     """How to log in, in two lines."""
     if external := local.facility.services.issuer:
-        return hint(f"log in at {external.url}:  boathouse login", local.state.path)
+        return line(hint(f"log in at {external.url}:  boathouse login", local.state.path))
     user = next(iter(local.facility.users), "USER")
     password = local.state.path / "secrets" / f"password-{user}"
-    text = (
-        f'log in as {user}:  boathouse login --user {user} --password-file "{password}"\n'
-        f"or in a browser:  boathouse login   (the password is in that file)"
+    ways = (
+        f'log in as {user}:  boathouse login --user {user} --password-file "{password}"',
+        "or in a browser:  boathouse login   (the password is in that file)",
     )
-    return hint(text, local.state.path)
+    return Text("\n").join(line(hint(way, local.state.path)) for way in ways)
 
 
 def down(
@@ -134,6 +136,7 @@ def down(
     if not (directory / "state.json").exists():
         out.print(f"nothing to stop: no facility in {directory}")
         return
+    require_own(directory)
     local = open_facility(directory)
     if purge:
         # While the issuer still runs, so that it revokes their tokens.
@@ -193,8 +196,7 @@ def _status_table(local: LocalFacility, healths: tuple[Health, ...]) -> Table:
         table.add_column("what", style="dim", no_wrap=True, overflow="ellipsis")
     for health in healths:
         since = datetime.fromtimestamp(health.since, UTC).strftime("%d %b %H:%M:%S") if health.since else ""
-        colour = _COLOUR[health.state]
-        row = [health.unit, f"[{colour}]{health.state}[/{colour}]", since, escape(health.detail)]
+        row: list[str | Text] = [health.unit, line((health.state, _COLOUR[health.state])), since, health.detail]
         table.add_row(*row, *([health.url, health.title] if is_wide else []))
     return table
 
@@ -252,8 +254,9 @@ def logs(
 ) -> None:
     """Show the log of a unit."""
     local = open_facility(state_dir(state))
-    for line in local.runner.logs(local.plan, unit, lines=lines, follow=follow):
-        typer.echo(line)
+    with named_by_user():
+        for each in local.runner.logs(local.plan, unit, lines=lines, follow=follow):
+            typer.echo(shown(each.expandtabs()))
 
 
 def register(app: typer.Typer) -> None:

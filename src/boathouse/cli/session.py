@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from boathouse.cli.common import Json, State, client_programs, emit, err, hint, out, state_dir
+from boathouse.cli.common import Json, State, client_programs, emit, err, hint, line, out, state_dir
 from boathouse.cli.lakes import columns, endpoints_of, waiting
 from boathouse.errors import AuthError, InputError
 from boathouse.lake.approve import approve
@@ -52,8 +52,8 @@ def login(
     if user is not None and password is not None:
         approve(issuer.http, code, login=user, password=password)
     else:
-        err.print(f"Open [bold]{code.verification_uri}[/bold] in a browser and enter the code")
-        err.print(f"\n    [bold]{code.user_code}[/bold]\n")
+        err.print(line("Open ", (code.verification_uri, "bold"), " in a browser and enter the code"))
+        err.print("", line("    ", (code.user_code, "bold")), "", sep="\n")
         err.print(f"or open {code.verification_uri_complete}", style="dim")
     tokens = _wait(issuer, session.record.client_id, code)
     # Asked before anything is kept: a login that fails leaves the session that was there.
@@ -66,12 +66,12 @@ def login(
         return
     if account is None:
         out.print(f"Logged in to {endpoints.facility}, to its storage alone.")
-        err.print(no_account(user or "you"), style="yellow", markup=False)
+        err.print(no_account(user or "you"), style="yellow")
     else:
-        out.print(f"Logged in to {endpoints.facility} as [bold]{account}[/bold].")
+        out.print(line(f"Logged in to {endpoints.facility} as ", (account, "bold"), "."))
     if opened := rights(tokens.scope):
         columns(("PATH", "YOU MAY"), opened)
-    out.print('Stock clients work after: eval "$(boathouse env)"', style="dim", markup=False)
+    out.print('Stock clients work after: eval "$(boathouse env)"', style="dim")
 
 
 def no_account(login: str) -> str:
@@ -190,14 +190,14 @@ def whoami(state: State = None, *, as_json: Json = False) -> None:
         left_s = round(access.expires_at - time.time())
         emit({"login": login_name, "groups": groups, "scope": access.scope, "expires_in": left_s})
         return
-    out.print(f"[bold]{login_name}[/bold] ({person.get('name', login_name)}), at {session.record.facility}")
-    out.print(f"groups: {', '.join(groups) or 'none'}", markup=False)
+    out.print(line((login_name, "bold"), f" ({person.get('name', login_name)}), at {session.record.facility}"))
+    out.print(f"groups: {', '.join(groups) or 'none'}")
     columns(("PATH", "YOU MAY"), rights(access.scope))
     renewed = (
         "an agent renews it" if session.agent_pid() is not None else "boathouse env starts an agent that renews it"
     )
     left = format_seconds(access.expires_at - time.time())
-    out.print(hint(f"The token ends in {left}; {renewed}."), style="dim", markup=False)
+    out.print(hint(f"The token ends in {left}; {renewed}."), style="dim")
 
 
 def token(

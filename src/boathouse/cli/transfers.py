@@ -111,8 +111,8 @@ def show(job_id: JobId, state: State = None, *, operator: AsOperator = False, as
     told = {**job, "owner": _owner(job, _logins(state) if operator else {})}
     for name in ("job_id", "job_state", "owner", "vo_name", "priority", "submit_time", "job_finished", "reason"):
         if told[name] is not None:
-            out.print(f"{name.replace('_', ' ').capitalize() + ':':15}{told[name]}", markup=False)
-    out.print(f"{'Files:':15}{_files(job)} copied, {job['failed']} failed, {job['canceled']} canceled", markup=False)
+            out.print(f"{name.replace('_', ' ').capitalize() + ':':15}{told[name]}")
+    out.print(f"{'Files:':15}{_files(job)} copied, {job['failed']} failed, {job['canceled']} canceled")
     columns(("STATE", "BYTES", "RETRIES", "FROM", "TO", "REASON"), map(_file_row, job["files"]))
 
 
@@ -133,35 +133,35 @@ def why(job_id: JobId, state: State = None, *, operator: AsOperator = False, as_
     if as_json:
         emit(document)
         return
-    out.print(f"{document['job_id']} {document['job_state']}", style="bold", markup=False)
+    out.print(f"{document['job_id']} {document['job_state']}", style="bold")
     if document["verdict"] is None:
         out.print("Nothing is wrong.")
     classes = ", ".join(f"{count} of class {name}" for name, count in document["classes"].items())
     if classes:
-        out.print(f"Troubled files: {classes}.", markup=False)
+        out.print(f"Troubled files: {classes}.")
     for file in document["files"]:
         tell_file(file)
 
 
 def tell_file(file: dict[str, Any]) -> None:
     """Print what is known of a file of a job, as ``GET /jobs/<id>/why`` gives it."""
-    out.print(f"\n{file['file_state']}  {file['source']} -> {file['destination']}", style="bold", markup=False)
+    out.print("", f"{file['file_state']}  {file['source']} -> {file['destination']}", sep="\n", style="bold")
     for attempt in file["attempts"]:
         kind = f" [{attempt['error_class']}]" if attempt["error_class"] else ""
         text = f"  attempt {attempt['attempt']}  {attempt['started']} - {attempt['ended']}  {attempt['outcome']}{kind}"
-        out.print(text, markup=False)
+        out.print(text)
         for step in attempt["steps"][-_MOST_STEPS:]:
-            out.print(f"    {step['asked']}", style="dim", markup=False)
-            out.print(f"      {step['answered']}", style="dim", markup=False)
+            out.print(f"    {step['asked']}", style="dim")
+            out.print(f"      {step['answered']}", style="dim")
     if file["awaits"]:
-        out.print(f"  awaits   {file['awaits']}", markup=False)
+        out.print(f"  awaits   {file['awaits']}")
     verdict = file["verdict"]
     if verdict is not None:
         over = "; it was copied all the same" if verdict["over"] else ""
-        out.print(f"  verdict  {verdict['class']} ({verdict['layer']}): {verdict['says']}{over}", markup=False)
-        out.print(f"  cause    {verdict['cause']}", markup=False)
+        out.print(f"  verdict  {verdict['class']} ({verdict['layer']}): {verdict['says']}{over}")
+        out.print(f"  cause    {verdict['cause']}")
         if not verdict["over"]:
-            out.print(f"  do       {verdict['do']}", markup=False)
+            out.print(f"  do       {verdict['do']}")
 
 
 def unclean(state: State = None, *, operator: AsOperator = False, as_json: Json = False) -> None:
@@ -197,12 +197,23 @@ def cancel(
 ) -> None:
     """End jobs. What was copied stays; what is half copied is removed. Jobs that have ended stay as they are."""
     transfers = _transfers(state, operator=operator)
-    jobs = [transfers.cancel(job_id) for job_id in job_ids]
-    if as_json:
+    jobs: list[Job] = []
+    failures: list[TransferError] = []
+    for job_id in job_ids:
+        try:
+            jobs.append(transfers.cancel(job_id))
+        except TransferError as error:
+            failures.append(error)
+    if as_json and not failures:
         emit(jobs)
-        return
-    for job in jobs:
-        out.print(f"{job['job_id']} {job['job_state']}", markup=False)
+    else:
+        for job in jobs:
+            # An error is a JSON document of its own.
+            (err if as_json else out).print(f"{job['job_id']} {job['job_state']}")
+    if failures and not jobs and len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise PartialError(f"{len(jobs)} of {len(job_ids)} jobs were ended", failures=tuple(failures))
 
 
 def watch(
@@ -220,6 +231,7 @@ def watch(
 
     Exit code 0 if all files were copied, 20 if some, 11 if none.
     """
+    timeout_s = parse_seconds(timeout)
     transfers = _transfers(state, operator=operator)
     wanted = job_ids or [job["job_id"] for job in transfers.jobs(limit=500)]
     if not wanted:
@@ -228,13 +240,13 @@ def watch(
         else:
             out.print("no jobs to watch")
         return
-    with _Bars() as bars:
-        jobs = transfers.watch(wanted, bars.report, timeout_s=parse_seconds(timeout))
+    with _Bars(tell_ends=not as_json) as bars:
+        jobs = transfers.watch(wanted, bars.report, timeout_s=timeout_s)
     if as_json:
         emit(jobs)
     else:
         for job in jobs:
-            out.print(f"{job['job_id']} {job['job_state']} {_files(job)} files", markup=False)
+            bars.tell_end(job)
     failures = tuple(_failure(file) for job in jobs for file in job["files"] if file["file_state"] in _GAVE_UP)
     if all(job["job_state"] == "FINISHED" for job in jobs):
         return
@@ -250,11 +262,17 @@ def _failure(file: dict[str, Any]) -> TransferError:
 
 
 class _Bars:
-    """A bar of bytes for each job on a terminal; elsewhere a line for each change of a job."""
+    """A bar of bytes for each job on a terminal; elsewhere a line for each change of a job.
 
-    def __init__(self) -> None:
+    Args:
+        tell_ends: whether the end of a job is part of what the command prints; else it is a change as any other.
+    """
+
+    def __init__(self, *, tell_ends: bool) -> None:
+        self._tell_ends = tell_ends
+        self._ended: set[str] = set()
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.fields[files]}"),
             DownloadColumn(),
@@ -276,10 +294,8 @@ class _Bars:
         """Show how jobs are."""
         for job in jobs:
             job_id, files = job["job_id"], [each for each in job["files"] if each["file_state"] != "NOT_USED"]
-            text = f"{job_id} {job['job_state']} {_files(job)} files"
-            if not err.is_terminal and self._told.get(job_id) != text:
-                err.print(text, style="dim", markup=False)
-            self._told[job_id] = text
+            if not err.is_terminal:
+                self._tell(job)
             if job_id not in self._tasks:
                 self._tasks[job_id] = self._progress.add_task(job_id, total=None, files="")
             total = sum(each["user_filesize"] or each["filesize"] or 0 for each in files)
@@ -290,6 +306,24 @@ class _Bars:
                 completed=sum(each["transferred"] for each in files),
                 files=f"{_files(job)} files",
             )
+
+    def _tell(self, job: Job) -> None:
+        text = _line(job)
+        if self._tell_ends and job["job_state"] in ENDED:
+            self.tell_end(job)
+        elif self._told.get(job["job_id"]) != text:
+            err.print(text, style="dim")
+        self._told[job["job_id"]] = text
+
+    def tell_end(self, job: Job) -> None:
+        """Print how a job ended, once."""
+        if job["job_id"] not in self._ended:
+            self._ended.add(job["job_id"])
+            out.print(_line(job))
+
+
+def _line(job: Job) -> str:
+    return f"{job['job_id']} {job['job_state']} {_files(job)} files"
 
 
 def register(app: typer.Typer) -> None:

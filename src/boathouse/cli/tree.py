@@ -36,6 +36,10 @@ class Interrupted(BaseException):
     """
 
 
+class Unread(BaseException):
+    """Whoever read the output of a command has gone, as ``head`` does. typer would make exit status 1 of it."""
+
+
 class Commands(TyperGroup):
     """The group of all commands."""
 
@@ -44,11 +48,14 @@ class Commands(TyperGroup):
 
         Raises:
             Interrupted: Ctrl-C.
+            Unread: nobody reads the output any more.
         """
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as error:
             raise Interrupted(*error.args) from error
+        except BrokenPipeError as error:
+            raise Unread from error
         except typer.Abort as error:
             if isinstance(error.__context__, KeyboardInterrupt):
                 raise Interrupted from error
