@@ -166,7 +166,8 @@ def test_the_agent_renews_a_token_that_is_about_to_end(lake_box: Box, session: S
     (session.directory / "access.json").write_text(json.dumps(record | {"expires_at": access.issued_at + 1}))
     session.start_agent()
     wait_for("the token is another one", lambda: session.token_file.read_text() != before)
-    assert "token renewed" in (session.directory / "agent.log").read_text()
+    # It is told a moment after the file is there.
+    wait_for("it is told", lambda: "token renewed" in (session.directory / "agent.log").read_text())
     cli(lake_box, session, "logout")
 
 
