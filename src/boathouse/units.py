@@ -75,7 +75,9 @@ def parse_lifetime(text: str | float) -> float:
 
 
 def format_bytes(size_bytes: float) -> str:
-    """Bytes for people, decimal: ``1.3 GB``."""
+    """Bytes for people, decimal: ``1.3 GB``; of a difference there may be less than none."""
+    if size_bytes < 0:
+        return f"-{format_bytes(-size_bytes)}"
     for unit, factor in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size_bytes >= factor:
             return f"{size_bytes / factor:.1f} {unit}"

@@ -138,8 +138,7 @@ def why_not_register(account: Any, rse: str, files: Iterable[Kwargs], *, session
         session: the database session.
     """
     known = list(files)
-    scopes = [InternalScope(scope, vo=account.vo) for scope in {str(file.get("scope", "")) for file in known}]
-    refusal = _first(why_not_write(account, scope, session=session) for scope in scopes)
+    refusal = _why_not_write_files(account, known, session=session)
     if refusal is not None:
         return refusal
     if any(file.get("state", AVAILABLE) not in STARTS for file in known):
@@ -160,8 +159,7 @@ def why_not_change_state(account: Any, files: Iterable[Kwargs], *, session: Any)
         session: the database session.
     """
     known = list(files)
-    scopes = [InternalScope(scope, vo=account.vo) for scope in {str(file.get("scope", "")) for file in known}]
-    refusal = _first(why_not_write(account, scope, session=session) for scope in scopes)
+    refusal = _why_not_write_files(account, known, session=session)
     if refusal is not None:
         return refusal
     if any(file.get("state") != AVAILABLE for file in known):
@@ -169,10 +167,15 @@ def why_not_change_state(account: Any, files: Iterable[Kwargs], *, session: Any)
     return _why_not_own_files(account, known, "make its replicas available", session=session)
 
 
-def why_not_set_metadata(account: Any, scope: Any, name: str, *, session: Any) -> str | None:
-    """Why an account may not change the metadata of a DID, or ``None`` if it may."""
+def why_not_change(account: Any, scope: Any, name: str, what: str, *, session: Any) -> str | None:
+    """Why an account may not do something with a DID that is for its owner, or ``None`` if it may."""
     refusal = why_not_write(account, scope, session=session)
-    return refusal or _why_not_own(account, [(scope, name)], "change its metadata", session=session)
+    return refusal or _why_not_own(account, [(scope, name)], what, session=session)
+
+
+def _why_not_write_files(account: Any, files: Iterable[Kwargs], *, session: Any) -> str | None:
+    scopes = [InternalScope(scope, vo=account.vo) for scope in {str(file.get("scope", "")) for file in files}]
+    return _first(why_not_write(account, scope, session=session) for scope in scopes)
 
 
 def _why_not_own_files(account: Any, files: Iterable[Kwargs], what: str, *, session: Any) -> str | None:
@@ -248,22 +251,20 @@ def _set_metadata(issuer: Any, kwargs: Kwargs, session: Any) -> str | None:
     if facts := sorted(keys & FACTS):
         return f"Only administrators may change a file's {', '.join(facts)}."
     what = "let it end" if keys & ENDS else "change its metadata"
-    refusal = _write_scope(issuer, kwargs, session) or _why_not_change(issuer, kwargs, what, session)
+    refusal = _change(issuer, kwargs, what, session)
     return refusal or (_why_not_end(issuer, kwargs, session) if keys & ENDS else None)
 
 
-def _why_not_change(issuer: Any, kwargs: Kwargs, what: str, session: Any) -> str | None:
-    return _why_not_own(issuer, [(kwargs["scope"], kwargs["name"])], what, session=session)
+def _change(issuer: Any, kwargs: Kwargs, what: str, session: Any) -> str | None:
+    return why_not_change(issuer, kwargs["scope"], kwargs["name"], what, session=session)
 
 
 def _detach(issuer: Any, kwargs: Kwargs, session: Any) -> str | None:
-    refusal = _write_scope(issuer, kwargs, session)
-    return refusal or _why_not_change(issuer, kwargs, "take out what it holds", session)
+    return _change(issuer, kwargs, "take out what it holds", session)
 
 
 def _set_status(issuer: Any, kwargs: Kwargs, session: Any) -> str | None:
-    refusal = _write_scope(issuer, kwargs, session)
-    return refusal or _why_not_change(issuer, kwargs, "close and open it", session)
+    return _change(issuer, kwargs, "close and open it", session)
 
 
 def _why_not_end(issuer: Any, kwargs: Kwargs, session: Any) -> str | None:

@@ -16,9 +16,9 @@ from rucio.gateway import did, replica
 from boathouse_rucio_site.permission import (
     is_admin,
     why_not_attach,
+    why_not_change,
     why_not_change_state,
     why_not_register,
-    why_not_set_metadata,
 )
 
 _stock_add_did = did.add_did
@@ -141,7 +141,8 @@ def delete_metadata(scope: str, name: str, key: str, vo: str = DEFAULT_VO) -> No
         AccessDenied: the DID belongs to somebody else.
     """
     account, of = InternalAccount(flask.request.environ["issuer"], vo=vo), InternalScope(scope, vo=vo)
-    _require(account, "delete metadata", lambda session: why_not_set_metadata(account, of, name, session=session))
+    what = "change its metadata"
+    _require(account, "delete metadata", lambda session: why_not_change(account, of, name, what, session=session))
     _stock_delete_metadata(scope=scope, name=name, key=key, vo=vo)
 
 

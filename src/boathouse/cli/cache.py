@@ -112,7 +112,7 @@ def status(
     ratio = "" if total["hit_ratio"] is None else f" ({total['hit_ratio']:.1%})"
     out.print(
         f"All caches together: readers got {format_bytes(total['to_readers_bytes'])}, elements gave "
-        f"{format_bytes(total['from_elements_bytes'])}, saved {_signed(total['saved_bytes'])}{ratio}.",
+        f"{format_bytes(total['from_elements_bytes'])}, saved {format_bytes(total['saved_bytes'])}{ratio}.",
     )
 
 
@@ -146,12 +146,7 @@ def _care_row(cache: dict[str, Any]) -> tuple[str, ...]:
 def _passed(counts: dict[str, Any]) -> tuple[str, str, str, str]:
     ratio = counts["hit_ratio"]
     served, fetched = format_bytes(counts["served_bytes"]), format_bytes(counts["fetched_bytes"])
-    return served, fetched, _signed(counts["saved_bytes"]), "" if ratio is None else f"{ratio:.1%}"
-
-
-def _signed(size_bytes: float) -> str:
-    """Bytes for people, of which there may be less than none."""
-    return f"-{format_bytes(-size_bytes)}" if size_bytes < 0 else format_bytes(size_bytes)
+    return served, fetched, format_bytes(counts["saved_bytes"]), "" if ratio is None else f"{ratio:.1%}"
 
 
 def _date(at: float | None) -> str:

@@ -184,7 +184,7 @@ def require_own(state: Path) -> None:
     Raises:
         AuthError: it is somebody else's.
     """
-    if (state / "state.json").exists() and os.geteuid() not in (0, state.stat().st_uid):
+    if (state / "state.json").exists() and _is_anothers(state):
         raise _not_yours(state)
 
 
@@ -200,12 +200,16 @@ def refused(error: PermissionError, arguments: Sequence[str]) -> BoathouseError 
     file = Path(os.path.realpath(os.fsdecode(error.filename)))
     try:
         state = state_dir(given_state(arguments)).absolute()
-        if file.is_relative_to(os.path.realpath(state)) and os.geteuid() not in (0, state.stat().st_uid):
+        if file.is_relative_to(os.path.realpath(state)) and _is_anothers(state):
             return _not_yours(state)
     except (HostError, OSError):
         # No installation, or a directory that cannot even be looked at: the file is all there is to tell of.
         pass
     return InputError("this file may not be used", got=error.strerror, where=str(file))
+
+
+def _is_anothers(state: Path) -> bool:
+    return os.geteuid() not in (0, state.stat().st_uid)
 
 
 def _not_yours(state: Path) -> AuthError:

@@ -100,11 +100,6 @@ class Revoked:
         return "it was revoked" if jwt.payload(token)["jti"] in self.names else None
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("pki"))
-
-
 @pytest.fixture
 def issuer(authority: Authority) -> Iterator[Issuer]:
     made = Issuer(authority)

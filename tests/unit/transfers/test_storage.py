@@ -76,11 +76,6 @@ class _Answers(Handler):
         self.close_connection = True
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("pki"))
-
-
 @pytest.fixture
 def server(authority: Authority) -> Iterator[Server]:
     made = Server(authority)
