@@ -82,6 +82,10 @@ class _Turns:
         return statistics.median(other / own for own, other in zip(self.ours, peer, strict=True))
 
 
+def _rate(amount: float, took: Sequence[float]) -> float:
+    return amount / statistics.median(took)
+
+
 def _in_turns(running: Pair, files: Sequence[Made], at_once: int, turns: int) -> _Turns:
     each: list[_Copy] = [
         _bare(at_once),
@@ -106,10 +110,10 @@ def _large(running: Pair, size: Size) -> Row:
         what=f"{size.large} third-party copies of {size.large_bytes / 1e6:.0f} MB, checksums compared at the end",
         unit="MB/s",
         better="higher",
-        ours=megabytes / statistics.median(took.ours),
+        ours=_rate(megabytes, took.ours),
         peers={
-            f"bare COPY by curl, {at_once} at once, nothing checked": megabytes / statistics.median(took.bare),
-            "the same, then a HEAD for each checksum": megabytes / statistics.median(took.checked),
+            f"bare COPY by curl, {at_once} at once, nothing checked": _rate(megabytes, took.bare),
+            "the same, then a HEAD for each checksum": _rate(megabytes, took.checked),
             f"gfal-copy with checksums, {at_once} at once": megabytes / gfal_s,
         },
         limit=megabytes / cp_s,
@@ -132,7 +136,7 @@ def _small(running: Pair, size: Size) -> Row:
     gfal_s = _copied(running, sample, lambda pair, some: copies.gfal(pair, some, at_once=1))
     listed_s = _copied(running, sample, copies.gfal_list)
     shutil.rmtree(running.source.folder)
-    ours, gfal = len(files) / statistics.median(took.ours), len(sample) / gfal_s
+    ours, gfal = _rate(len(files), took.ours), len(sample) / gfal_s
     ratio = took.beside(took.bare)
     return Row(
         id="tpc.small",
@@ -141,12 +145,11 @@ def _small(running: Pair, size: Size) -> Row:
         better="higher",
         ours=ours,
         peers={
-            f"bare COPY by curl, {at_once} at once, then a HEAD for each checksum": len(files)
-            / statistics.median(took.checked),
+            f"bare COPY by curl, {at_once} at once, then a HEAD for each checksum": _rate(len(files), took.checked),
             f"gfal-copy, a process a file ({len(sample)} files)": gfal,
             f"one gfal-copy for a list ({len(sample)} files)": len(sample) / listed_s,
         },
-        limit=len(files) / statistics.median(took.bare),
+        limit=_rate(len(files), took.bare),
         target=(
             f"{_FILES_PER_S:g} files/s, {_TIMES_GFAL:g} times gfal-copy, and {_SMALL_TARGET} of {at_once} bare COPYs "
             f"at once, which is the limit (this run: {ratio:.2f}; {took.beside(took.checked):.2f} of those with a HEAD)"
